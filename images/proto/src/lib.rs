@@ -1,0 +1,394 @@
+//! The control protocol between `lab` on the host and PID 1 in the guest.
+//!
+//! One record is one line, `lab SEQ MAC JSON`. SEQ counts from 0 in each direction, so that a lost
+//! record shows; MAC is keyed with the run's nonce, so that bytes which some program of the guest
+//! writes to the device by accident are never taken for a record. (Guest root can read PID 1's
+//! memory and forge its own case's verdict: docs/architecture.md says what is promised.)
+//!
+//! The dialogue: the guest opens its control device, makes it raw and says `Hello` under the zero
+//! nonce; the host answers with `Plan` under the zero nonce too, which carries the run's nonce, and
+//! from then on both sides use that one.
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+/// Version of the protocol; PID 1 and the host must agree exactly, as they are built together.
+pub const VERSION: u32 = 1;
+
+/// The longest line that either side accepts, in bytes. A plan carries every step's text.
+pub const MAX_LINE: usize = 4 << 20;
+
+/// The secret of one run: 16 random bytes. All zero until the plan has arrived.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Nonce(pub [u8; 16]);
+
+/// Which way a record goes; part of what the MAC covers, so that an echo is not a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// From the lab to PID 1.
+    ToGuest,
+    /// From PID 1 to the lab.
+    FromGuest,
+}
+
+/// One control record, numbered and authenticated.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record<T> {
+    /// Counts from 0 in each direction and each boot.
+    pub seq: u64,
+    /// What is said.
+    pub body: T,
+}
+
+/// What the host says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HostMessage {
+    /// All that the guest has to do; the answer to `Hello`. Under the zero nonce.
+    Plan(Box<GuestPlan>),
+    /// Are you alive? Answered by `Pong` with the same number.
+    Ping(u64),
+    /// The size of the user's terminal (shell only).
+    Resize {
+        /// Columns.
+        cols: u16,
+        /// Rows.
+        rows: u16,
+    },
+}
+
+/// What the guest says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum GuestMessage {
+    /// PID 1 runs and its control device is raw. Under the zero nonce.
+    Hello {
+        /// [`VERSION`] of the guest's side.
+        version: u32,
+        /// `uname -r` of the kernel that runs.
+        release: String,
+    },
+    /// Mounts, modules and disks are as planned; the steps begin.
+    Ready,
+    /// Something of the plan could not be done (a mount, a module, a disk); no step will run.
+    Trouble {
+        /// What, and the errno's words.
+        what: String,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Index into [`GuestPlan::steps`].
+        index: u32,
+        /// Bytes that reached the terminal between the end of the step before and now.
+        late: u64,
+    },
+    /// A step ended.
+    StepEnded {
+        /// Index into [`GuestPlan::steps`].
+        index: u32,
+        /// The shell's `$?`; of the shell itself where `shell_gone`.
+        status: i32,
+        /// Duration in microseconds of the guest's monotonic clock.
+        micros: u64,
+        /// Bytes on the terminal channel that belong to this step.
+        bytes: u64,
+        /// The step ended the shell (`exit`, `exec`, `set -e`, a signal).
+        shell_gone: bool,
+    },
+    /// The answer to `Ping`.
+    Pong(u64),
+    /// The last record: steps are over, processes killed, file systems synced and unmounted.
+    End {
+        /// How many steps ended.
+        steps: u32,
+        /// Bytes on the terminal channel after the last step's end.
+        late: u64,
+        /// Mounts that could not be undone, with the errno's words. Not an error in itself.
+        left_mounted: Vec<String>,
+    },
+}
+
+/// All that the guest has to do in one boot.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuestPlan {
+    /// Keys every later record.
+    pub nonce: Nonce,
+    /// The wall clock to set, nanoseconds since the epoch; `None` leaves the kernel's.
+    pub clock_ns: Option<u64>,
+    /// How many times this run's machine has booted before.
+    pub boot: u32,
+    /// The environment of the shell, complete.
+    pub env: Vec<(String, String)>,
+    /// Where the kernel's module tree is, to be mounted on /lib/modules/RELEASE.
+    pub modules_from: Option<GuestShare>,
+    /// Modules (names or aliases) to load before the first step, in this order.
+    pub modules: Vec<String>,
+    /// Disks, for their /dev/lab/NAME links.
+    pub disks: Vec<GuestDisk>,
+    /// Host folders to mount.
+    pub shares: Vec<GuestShare>,
+    /// What to run.
+    pub work: Work,
+}
+
+/// What the guest runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Work {
+    /// The steps of a case, in one shell, each reported.
+    Steps(Vec<GuestStep>),
+    /// An interactive shell; bytes of the terminal channel go both ways.
+    Shell {
+        /// Columns of the user's terminal.
+        cols: u16,
+        /// Rows of the user's terminal.
+        rows: u16,
+    },
+}
+
+/// One command for the shell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuestStep {
+    /// Shell text, possibly of several lines.
+    pub run: String,
+    /// A status other than 0 ends the case (a set-up step).
+    pub stop: bool,
+}
+
+/// A disk as the guest sees it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuestDisk {
+    /// The case's name: the link is /dev/lab/NAME.
+    pub name: String,
+    /// The kernel's node, for example `/dev/ubda`.
+    pub device: String,
+}
+
+/// A host folder as the guest mounts it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GuestShare {
+    /// `hostfs` or `virtiofs`.
+    pub fstype: String,
+    /// The source argument of mount(2).
+    pub source: String,
+    /// Its data argument; for hostfs the folder on the host's side.
+    pub data: String,
+    /// Where in the guest; made if missing.
+    pub guest: String,
+    /// Mounted read-only.
+    pub readonly: bool,
+}
+
+/// Why a line is not a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Forgery {
+    /// Not of the form `lab SEQ MAC JSON`, or longer than [`MAX_LINE`]; the start of the line.
+    NotARecord(String),
+    /// The MAC is wrong: somebody else wrote it.
+    Mac(String),
+    /// Authentic but out of order: records were lost or repeated.
+    Sequence {
+        /// The number that was due.
+        expected: u64,
+        /// The number that came.
+        got: u64,
+    },
+    /// Authentic, in order, and yet not of this protocol.
+    Body(String),
+}
+
+impl std::fmt::Display for Forgery {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotARecord(line) => write!(f, "not a control record: {line:?}"),
+            Self::Mac(line) => write!(f, "control record with a wrong authentication: {line:?}"),
+            Self::Sequence { expected, got } => {
+                write!(f, "control record {got} came where {expected} was due")
+            }
+            Self::Body(why) => write!(f, "control record not understood: {why}"),
+        }
+    }
+}
+
+impl std::error::Error for Forgery {}
+
+/// Writes records of one direction.
+#[derive(Debug)]
+pub struct Encoder {
+    direction: Direction,
+    nonce: Nonce,
+    seq: u64,
+}
+
+impl Encoder {
+    /// Starts at number 0 under the zero nonce.
+    pub fn new(direction: Direction) -> Self {
+        Self { direction, nonce: Nonce::default(), seq: 0 }
+    }
+
+    /// The run's nonce, from the next record on.
+    pub fn set_nonce(&mut self, nonce: Nonce) {
+        self.nonce = nonce;
+    }
+
+    /// The next record as a line with its newline.
+    pub fn encode<T: Serialize>(&mut self, body: &T) -> Vec<u8> {
+        let json = serde_json::to_string(body).expect("protocol types have no failing serializer");
+        let mac = mac(&self.nonce, self.direction, self.seq, &json);
+        let line = format!("lab {} {mac} {json}\n", self.seq);
+        self.seq += 1;
+        line.into_bytes()
+    }
+}
+
+/// Reads records of one direction from a stream of bytes.
+#[derive(Debug)]
+pub struct Decoder {
+    direction: Direction,
+    nonce: Nonce,
+    next: u64,
+    buffer: Vec<u8>,
+    /// How much of `buffer` is known to hold no newline.
+    scanned: usize,
+}
+
+impl Decoder {
+    /// Expects number 0 under the zero nonce first.
+    pub fn new(direction: Direction) -> Self {
+        Self { direction, nonce: Nonce::default(), next: 0, buffer: Vec::new(), scanned: 0 }
+    }
+
+    /// The run's nonce, from the next record on.
+    pub fn set_nonce(&mut self, nonce: Nonce) {
+        self.nonce = nonce;
+    }
+
+    /// Takes bytes as they come off the channel.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.buffer.extend_from_slice(bytes);
+    }
+
+    /// Whether bytes of an unfinished line are left: at the end of the channel that is a forgery.
+    pub fn rest(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// The next record, `None` when more bytes are needed.
+    ///
+    /// # Errors
+    /// [`Forgery`] for a line that is not the next record; the line is consumed.
+    pub fn next_record<T: DeserializeOwned>(&mut self) -> Option<Result<Record<T>, Forgery>> {
+        let end = match self.buffer[self.scanned..].iter().position(|&b| b == b'\n') {
+            Some(at) => self.scanned + at,
+            None if self.buffer.len() > MAX_LINE => {
+                let shown = excerpt(&self.buffer);
+                self.buffer.clear();
+                self.scanned = 0;
+                return Some(Err(Forgery::NotARecord(shown)));
+            }
+            None => {
+                self.scanned = self.buffer.len();
+                return None;
+            }
+        };
+        let line: Vec<u8> = self.buffer.drain(..=end).collect();
+        self.scanned = 0;
+        Some(self.parse(&line[..end]))
+    }
+
+    fn parse<T: DeserializeOwned>(&mut self, line: &[u8]) -> Result<Record<T>, Forgery> {
+        let not_one = || Forgery::NotARecord(excerpt(line));
+        let text = std::str::from_utf8(line).map_err(|_| not_one())?;
+        let mut parts = text.splitn(4, ' ');
+        let (Some("lab"), Some(seq), Some(given), Some(json)) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
+            return Err(not_one());
+        };
+        let seq: u64 = seq.parse().map_err(|_| not_one())?;
+        if given != mac(&self.nonce, self.direction, seq, json) {
+            return Err(Forgery::Mac(excerpt(line)));
+        }
+        if seq != self.next {
+            return Err(Forgery::Sequence { expected: self.next, got: seq });
+        }
+        self.next += 1;
+        let body = serde_json::from_str(json).map_err(|e| Forgery::Body(e.to_string()))?;
+        Ok(Record { seq, body })
+    }
+}
+
+fn excerpt(line: &[u8]) -> String {
+    String::from_utf8_lossy(&line[..line.len().min(120)]).into_owned()
+}
+
+fn mac(nonce: &Nonce, direction: Direction, seq: u64, json: &str) -> String {
+    let key = blake3::derive_key("lab control record 1", &nonce.0);
+    let mut hasher = blake3::Hasher::new_keyed(&key);
+    hasher.update(&[direction as u8]);
+    hasher.update(&seq.to_le_bytes());
+    hasher.update(json.as_bytes());
+    hasher.finalize().to_hex()[..16].to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pair() -> (Encoder, Decoder) {
+        (Encoder::new(Direction::FromGuest), Decoder::new(Direction::FromGuest))
+    }
+
+    #[test]
+    fn records_survive_any_split() {
+        let (mut enc, _) = pair();
+        let mut bytes = enc.encode(&GuestMessage::Ready);
+        bytes.extend(enc.encode(&GuestMessage::Pong(7)));
+        for cut in 0..bytes.len() {
+            let mut dec = Decoder::new(Direction::FromGuest);
+            let mut seen = Vec::new();
+            for part in [&bytes[..cut], &bytes[cut..]] {
+                dec.feed(part);
+                while let Some(r) = dec.next_record::<GuestMessage>() {
+                    seen.push(r.unwrap().body);
+                }
+            }
+            assert_eq!(seen, [GuestMessage::Ready, GuestMessage::Pong(7)]);
+            assert!(dec.rest().is_empty());
+        }
+    }
+
+    #[test]
+    fn noise_replay_loss_echo_and_other_nonces_are_forgeries() {
+        let one = |bytes: &[u8], setup: fn(&mut Decoder)| {
+            let (_, mut dec) = pair();
+            setup(&mut dec);
+            dec.feed(bytes);
+            dec.next_record::<GuestMessage>().unwrap().map(|r| r.body)
+        };
+        let (mut enc, _) = pair();
+        let first = enc.encode(&GuestMessage::Ready);
+        let second = enc.encode(&GuestMessage::Ready);
+        assert!(one(&first, |_| {}).is_ok());
+        assert!(matches!(one(b"hello\n", |_| {}), Err(Forgery::NotARecord(_))));
+        assert!(matches!(one(b"\xff\n", |_| {}), Err(Forgery::NotARecord(_))));
+        assert!(matches!(one(b"lab 0 0000000000000000 \"ready\"\n", |_| {}), Err(Forgery::Mac(_))));
+        assert_eq!(one(&second, |_| {}), Err(Forgery::Sequence { expected: 0, got: 1 }));
+        assert!(matches!(one(&first, |d| d.set_nonce(Nonce([1; 16]))), Err(Forgery::Mac(_))));
+        let mut echo = Encoder::new(Direction::ToGuest);
+        assert!(matches!(one(&echo.encode(&GuestMessage::Ready), |_| {}), Err(Forgery::Mac(_))));
+        assert!(matches!(one(&enc_of("nonsense"), |_| {}), Err(Forgery::Body(_))));
+    }
+
+    fn enc_of(body: &str) -> Vec<u8> {
+        Encoder::new(Direction::FromGuest).encode(&body)
+    }
+
+    #[test]
+    fn an_endless_line_is_cut_off() {
+        let (_, mut dec) = pair();
+        dec.feed(&vec![b'x'; MAX_LINE + 1]);
+        assert!(matches!(dec.next_record::<GuestMessage>(), Some(Err(Forgery::NotARecord(_)))));
+        assert!(dec.rest().is_empty());
+    }
+}
