@@ -151,8 +151,8 @@ pub enum Work {
 pub struct GuestStep {
     /// Shell text, possibly of several lines.
     pub run: String,
-    /// A status other than 0 ends the case (a set-up step).
-    pub stop: bool,
+    /// Any other status than this ends the case (a set-up step).
+    pub stop_unless: Option<i32>,
 }
 
 /// A disk as the guest sees it.

@@ -1,1 +1,21 @@
-//! Placeholder.
+//! One case on one machine: what is to be done ([`RunPlan`]), what was seen ([`Evidence`]), and
+//! what that means ([`judge`], the only maker of a pass).
+
+mod dispatch;
+mod evidence;
+mod folder;
+mod needs;
+mod observe;
+mod plan;
+mod prepare;
+mod verdict;
+
+pub use crate::manifest::Case;
+pub use dispatch::{Dispatcher, Judge, Options, Request, Selection, TwinOf};
+pub use evidence::{Evidence, Stall, StepEvidence, Tracked};
+pub use folder::{RunFolder, RunInfo, RunState, list as list_runs};
+pub use needs::missing;
+pub use observe::{Observation, Watch, observe};
+pub use plan::{Instance, PlannedKernel, RunPlan};
+pub use prepare::{Prepared, Workshop};
+pub use verdict::{Expected, Outcome, Reason, Signature, Verdict, judge, settle};

@@ -1,0 +1,130 @@
+//! What was seen of one run, complete enough to judge it without seeing it again.
+
+use serde::{Deserialize, Serialize};
+
+use crate::console::Splat;
+use crate::machine::Ending;
+
+/// All that is known of a run when its machine is gone.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The user or a signal ended the lab's work.
+    pub interrupted: bool,
+    /// Bytes on the control channel that were no authentic record, in words.
+    pub forgeries: Vec<String>,
+    /// Splats of the kernel log, in order.
+    pub splats: Vec<Splat>,
+    /// Silence or slowness that ended the run.
+    pub stall: Option<Stall>,
+    /// The machine did not start on the host: why.
+    pub not_started: Option<String>,
+    /// PID 1 could not do what was planned: what.
+    pub trouble: Option<String>,
+    /// PID 1 said hello.
+    pub hello: bool,
+    /// Set-up in the guest was done.
+    pub ready: bool,
+    /// The steps, as far as they got.
+    pub steps: Vec<StepEvidence>,
+    /// How many steps the end record counts; `None` where it never came.
+    pub end: Option<u32>,
+    /// The kernel log was read to its end and scanned.
+    pub log_complete: bool,
+    /// Bytes on the terminal that the records account for.
+    pub terminal_expected: u64,
+    /// Bytes that came, and whether the channel was read to its end.
+    pub terminal_seen: u64,
+    /// See above.
+    pub terminal_complete: bool,
+    /// How the machine's process ended.
+    pub ending: Option<Ending>,
+    /// The lab killed the machine (after a stall or an interrupt).
+    pub killed_by_lab: bool,
+    /// The last words of the machine's own process and of the kernel's log, for a one-line cause.
+    pub last_words: Vec<String>,
+    /// Something on the host's side failed while the run was observed (a full disk), or was left
+    /// after it.
+    pub host_trouble: Vec<String>,
+    /// The rendering of the transcript.
+    pub transcript: String,
+    /// Milliseconds from the start of the machine to PID 1's hello, to ready, to its end.
+    pub boot_ms: Option<u64>,
+    /// See above.
+    pub ready_ms: Option<u64>,
+    /// See above.
+    pub total_ms: u64,
+}
+
+/// One step, as far as it got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StepEvidence {
+    /// Its number, from 0.
+    pub index: usize,
+    /// The shell's status; `None` if its end was never reported.
+    pub status: Option<i32>,
+    /// Microseconds of the guest's clock.
+    pub micros: u64,
+    /// Where its output starts on the terminal.
+    pub from: u64,
+    /// Length of its output in bytes.
+    pub bytes: u64,
+    /// Bytes that came after its end and before the next step's start.
+    pub late: u64,
+    /// It ended the shell.
+    pub shell_gone: bool,
+}
+
+/// What the lab waited for in vain.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stall {
+    /// PID 1 did not answer for so many seconds.
+    Hang {
+        /// Seconds without an answer.
+        seconds: u64,
+        /// The step that ran, from 0.
+        step: Option<usize>,
+    },
+    /// PID 1 answers, but this took longer than its deadline.
+    Timeout {
+        /// What took too long.
+        what: Tracked,
+        /// The deadline in milliseconds.
+        limit_ms: u64,
+    },
+}
+
+/// What has a deadline of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Tracked {
+    /// From the machine's start to PID 1's hello.
+    Boot,
+    /// From PID 1's hello to its being ready.
+    SetUp,
+    /// A step, from 0.
+    Step(usize),
+    /// The whole run.
+    Run,
+    /// From the end record to the machine's end.
+    PowerOff,
+}
+
+impl Evidence {
+    /// Whether the first step began: from then on silence is the kernel's failure, not the lab's.
+    pub fn began(&self) -> bool {
+        !self.steps.is_empty()
+    }
+}
+
+impl std::fmt::Display for Tracked {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Boot => f.write_str("the boot"),
+            Self::SetUp => f.write_str("the set-up in the guest"),
+            Self::Step(index) => write!(f, "step {}", index + 1),
+            Self::Run => f.write_str("the whole run"),
+            Self::PowerOff => f.write_str("the power-off"),
+        }
+    }
+}

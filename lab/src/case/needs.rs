@@ -1,0 +1,59 @@
+//! What a case cannot do without, held against a kernel: a reason to skip, or nothing.
+
+use crate::kernel::{Kernel, Value};
+use crate::manifest::{Action, Case, Clock, Result};
+
+/// Why `case` cannot run on `kernel`; `None` where it can.
+///
+/// # Errors
+/// The kernel's configuration cannot be read.
+pub fn missing(case: &Case, kernel: &Kernel) -> Result<Option<String>> {
+    let backend = kernel.arch.backend();
+    if !case.needs.backend.is_empty() && !case.needs.backend.contains(&backend) {
+        let wanted: Vec<_> =
+            case.needs.backend.iter().map(|b| format!("{b:?}").to_lowercase()).collect();
+        return Ok(Some(format!("it runs on {} only", wanted.join(" or "))));
+    }
+    let config = kernel.config()?;
+    for symbol in &case.needs.kconfig {
+        match config.get(symbol) {
+            Value::Yes | Value::Module | Value::Text(_) => {}
+            Value::No => {
+                return Ok(Some(format!(
+                    "CONFIG_{symbol} is not set in {} ({})",
+                    kernel.name, kernel.release
+                )));
+            }
+        }
+    }
+    let has = kernel.detectors()?;
+    if let Some(detector) = case.needs.detectors.iter().find(|d| !has.contains(d)) {
+        return Ok(Some(format!("{} has no detector {detector:?}", kernel.name).to_lowercase()));
+    }
+    if case.steps.iter().any(|step| matches!(step.action, Action::Machine(_))) {
+        return Ok(Some("steps that act on the machine are not there yet".into()));
+    }
+    if case.machine.clock == Clock::Virtual {
+        return Ok(Some("the virtual clock is not there yet".into()));
+    }
+    if !case.machine.trace.is_empty() {
+        return Ok(Some("traces are not there yet".into()));
+    }
+    Ok(None)
+}
+
+/// Modules that a case's kconfig symbols stand for on this kernel, then those that it names.
+///
+/// # Errors
+/// The kernel's configuration cannot be read.
+pub fn modules(case: &Case, kernel: &Kernel) -> Result<Vec<String>> {
+    let config = kernel.config()?;
+    let implied = case
+        .needs
+        .kconfig
+        .iter()
+        .filter(|symbol| config.get(symbol) == Value::Module)
+        .filter_map(|symbol| crate::kernel::module_for(symbol))
+        .map(str::to_string);
+    Ok(implied.chain(case.needs.modules.iter().cloned()).collect())
+}

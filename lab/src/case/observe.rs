@@ -1,0 +1,485 @@
+//! The run loop: one poll(2) loop that reads a machine's channels, answers PID 1, watches the
+//! deadlines, and ends with complete [`Evidence`] or with what is missing from it.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::time::{Duration, Instant, SystemTime};
+
+use lab_proto::{GuestMessage, GuestPlan, GuestStep, HostMessage, Nonce, VERSION, Work};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+use super::evidence::{Evidence, Stall, StepEvidence, Tracked};
+use super::plan::Instance;
+use crate::console::{Control, Flow, Incoming, Log, Terminal, drain};
+use crate::machine::{Ending, GuestView, Machine};
+use crate::manifest::{Action, Clock, Result, StatusRule, Step};
+use crate::snapshot::{Entry, Transcript};
+
+/// How long PID 1 may take to say hello, and then to be ready. Debian's slowest UML kernel needs
+/// two seconds on the machines measured (docs: facts), so that this is silence, not slowness.
+const BOOT: Duration = Duration::from_secs(30);
+/// PID 1 answers a ping at once, whatever the steps do.
+const HANG: Duration = Duration::from_secs(5);
+/// How often it is asked.
+const PING: Duration = Duration::from_secs(1);
+/// From the end record to the machine's end.
+const POWER_OFF: Duration = Duration::from_secs(10);
+/// Channels close with the machine; a moment is for bytes under way.
+const LAST_BYTES: Duration = Duration::from_secs(2);
+
+/// What the loop needs beside the machine.
+pub struct Watch<'a> {
+    /// The case and its parameters.
+    pub instance: &'a Instance,
+    /// The run's folder: logs go there as they come.
+    pub folder: &'a Path,
+    /// The run's secret.
+    pub nonce: Nonce,
+    /// Modules to load before the first step.
+    pub modules: Vec<String>,
+    /// Readable when the lab is asked to stop.
+    pub cancel: BorrowedFd<'a>,
+    /// Told about every step as it happens.
+    pub progress: &'a dyn Fn(Progress),
+}
+
+/// What happens during a run.
+#[derive(Clone, Copy, Debug)]
+pub enum Progress {
+    /// The guest is ready, so many milliseconds after the machine's start.
+    Ready(u64),
+    /// A step began.
+    StepStarted(usize),
+    /// A step ended with a status, after so many microseconds of the guest's clock.
+    StepEnded(usize, i32, u64),
+}
+
+/// Evidence, and the transcript that it is about.
+#[derive(Debug)]
+pub struct Observation {
+    /// What was seen. Its `transcript` is still empty: rendering is for the caller.
+    pub evidence: Evidence,
+    /// What the steps printed.
+    pub transcript: Transcript,
+}
+
+/// Runs the case's steps on `machine` and watches until the machine is gone.
+///
+/// # Errors
+/// The run's own files cannot be made; trouble later is evidence.
+pub fn observe(machine: &mut dyn Machine, watch: &Watch<'_>) -> Result<Observation> {
+    let mut observer = Observer {
+        control: Control::create(&watch.folder.join("control"))?,
+        log: Log::create(&watch.folder.join("kernel.log"))?,
+        terminal: Terminal::create(&watch.folder.join("terminal"))?,
+        words: Vec::new(),
+        evidence: Evidence::default(),
+        accounted: 0,
+        started: Instant::now(),
+        waiting: Waiting { what: Some(Tracked::Boot), until: Instant::now() + BOOT, limit: BOOT },
+        pings: None,
+        open: [true; 4],
+        gone: None,
+        watch,
+    };
+    let outcome = observer.run(machine);
+    machine.kill();
+    if let Err(error) = outcome {
+        observer.evidence.host_trouble.push(crate::manifest::errno_words(&error));
+    }
+    Ok(observer.finish())
+}
+
+/// The deadline in force besides the run's own.
+struct Waiting {
+    what: Option<Tracked>,
+    until: Instant,
+    limit: Duration,
+}
+
+struct Observer<'a> {
+    control: Control,
+    log: Log,
+    terminal: Terminal,
+    words: Vec<u8>,
+    evidence: Evidence,
+    /// Terminal bytes that records have accounted for so far.
+    accounted: u64,
+    started: Instant,
+    waiting: Waiting,
+    /// Number of the last ping and when it went out; answered ones leave the time of the next.
+    pings: Option<Pings>,
+    open: [bool; 4],
+    /// When the machine was seen to have ended.
+    gone: Option<Instant>,
+    watch: &'a Watch<'a>,
+}
+
+struct Pings {
+    number: u64,
+    sent: Instant,
+    answered: bool,
+}
+
+const LOG: usize = 0;
+const TERMINAL: usize = 1;
+const CONTROL: usize = 2;
+const WORDS: usize = 3;
+const ENDING: usize = 4;
+const CANCEL: usize = 5;
+
+impl Observer<'_> {
+    /// Returns when the machine is gone and its channels are read, or when it must be killed.
+    fn run(&mut self, machine: &mut dyn Machine) -> std::io::Result<()> {
+        let mut buffer = vec![0; 64 << 10];
+        let mut killed = false;
+        loop {
+            let ready = self.wait(machine)?;
+            if ready[CANCEL] {
+                self.evidence.interrupted = true;
+            }
+            self.read(machine, &ready, &mut buffer)?;
+            if self.gone.is_none() && machine.ending().is_some() {
+                self.gone = Some(Instant::now());
+            }
+            if let Some(gone) = self.gone {
+                let closed = self.open.iter().all(|open| !open);
+                if closed || gone.elapsed() > LAST_BYTES {
+                    self.evidence.ending = machine.ending();
+                    return Ok(());
+                }
+                continue;
+            }
+            self.check_deadlines();
+            if !killed && (self.evidence.interrupted || self.evidence.stall.is_some()) {
+                // What is under way is still read: the loop goes on until the channels close.
+                killed = true;
+                self.evidence.killed_by_lab = true;
+                machine.kill();
+                self.gone = Some(Instant::now());
+            }
+        }
+    }
+
+    fn wait(&mut self, machine: &dyn Machine) -> std::io::Result<[bool; 6]> {
+        let channels = machine.channels();
+        let write =
+            if self.control.wants_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
+        let fds = [
+            (channels.log.as_fd(), PollFlags::POLLIN, self.open[LOG]),
+            (channels.terminal.as_fd(), PollFlags::POLLIN, self.open[TERMINAL]),
+            (channels.control.as_fd(), PollFlags::POLLIN | write, self.open[CONTROL]),
+            (channels.words.as_fd(), PollFlags::POLLIN, self.open[WORDS]),
+            (machine.ending_fd(), PollFlags::POLLIN, self.gone.is_none()),
+            (self.watch.cancel, PollFlags::POLLIN, !self.evidence.interrupted),
+        ];
+        let wanted: Vec<usize> = (0..fds.len()).filter(|&i| fds[i].2).collect();
+        let mut set: Vec<PollFd> =
+            wanted.iter().map(|&i| PollFd::new(fds[i].0, fds[i].1)).collect();
+        // Rounded up: a deadline that is a fraction of a millisecond away must not spin.
+        let timeout = self.next_deadline().saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(timeout + Duration::from_millis(1))
+            .unwrap_or(PollTimeout::from(1000u16));
+        match poll(&mut set, timeout) {
+            Ok(_) | Err(nix::errno::Errno::EINTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+        let mut ready = [false; 6];
+        for (fd, index) in set.iter().zip(wanted) {
+            ready[index] = fd.any() == Some(true);
+        }
+        Ok(ready)
+    }
+
+    fn read(
+        &mut self,
+        machine: &mut dyn Machine,
+        ready: &[bool; 6],
+        buffer: &mut [u8],
+    ) -> std::io::Result<()> {
+        const BUDGET: usize = 1 << 20;
+        let channels = machine.channels();
+        let closed = |flow: Flow| flow == Flow::Open;
+        if ready[LOG] {
+            let log = &mut self.log;
+            let flow = drain(channels.log.as_fd(), buffer, BUDGET, |bytes| log.feed(bytes))?;
+            self.open[LOG] = closed(flow);
+        }
+        if ready[TERMINAL] {
+            let terminal = &mut self.terminal;
+            let flow =
+                drain(channels.terminal.as_fd(), buffer, BUDGET, |bytes| terminal.feed(bytes))?;
+            self.open[TERMINAL] = closed(flow);
+        }
+        if ready[WORDS] {
+            let words = &mut self.words;
+            let flow = drain(channels.words.as_fd(), buffer, BUDGET, |bytes| {
+                // The process' own words are few; what floods here is not worth keeping.
+                if words.len() < 256 << 10 {
+                    words.extend_from_slice(bytes);
+                }
+                Ok(())
+            })?;
+            self.open[WORDS] = closed(flow);
+        }
+        if ready[CONTROL] {
+            let mut incoming = Vec::new();
+            let flow = self.control.read(channels.control.as_fd(), buffer, &mut incoming)?;
+            self.open[CONTROL] = closed(flow);
+            let view = machine.guest_view();
+            for message in incoming {
+                match message {
+                    Incoming::Record(record) => self.hear(record.body, &view),
+                    Incoming::Forged(forgery) => self.forged(forgery.to_string()),
+                }
+            }
+        }
+        if self.open[CONTROL] && self.control.wants_write() {
+            self.control.flush(machine.channels().control.as_fd())?;
+        }
+        Ok(())
+    }
+
+    fn hear(&mut self, message: GuestMessage, view: &GuestView) {
+        let now = Instant::now();
+        match message {
+            GuestMessage::Hello { version, .. } if version != VERSION => {
+                self.forged(format!("PID 1 speaks version {version} of the protocol"));
+            }
+            GuestMessage::Hello { .. } if self.control.sent_plan() => {
+                self.forged("a second hello".into());
+            }
+            GuestMessage::Hello { .. } => {
+                self.evidence.hello = true;
+                self.evidence.boot_ms = Some(self.elapsed_ms());
+                self.control.send_plan(guest_plan(self.watch, view));
+                self.wait_for(Some(Tracked::SetUp), BOOT);
+            }
+            GuestMessage::Ready => {
+                self.evidence.ready = true;
+                let elapsed = self.elapsed_ms();
+                self.evidence.ready_ms = Some(elapsed);
+                (self.watch.progress)(Progress::Ready(elapsed));
+                self.wait_for(None, BOOT);
+                if self.watch.instance.case.machine.clock == Clock::Real {
+                    self.pings = Some(Pings { number: 0, sent: now, answered: true });
+                }
+            }
+            GuestMessage::Trouble { what } => self.evidence.trouble = Some(what),
+            GuestMessage::StepStarted { index, late } => self.step_started(index as usize, late),
+            GuestMessage::StepEnded { index, status, micros, bytes, shell_gone } => {
+                self.step_ended(index as usize, status, micros, bytes, shell_gone);
+            }
+            GuestMessage::Pong(number) => match &mut self.pings {
+                Some(pings) if pings.number == number && !pings.answered => pings.answered = true,
+                _ => self.forged(format!("an answer to ping {number}, which was not asked")),
+            },
+            GuestMessage::End { steps, late, .. } => {
+                self.late(late);
+                self.evidence.end = Some(steps);
+                self.pings = None;
+                self.wait_for(Some(Tracked::PowerOff), POWER_OFF);
+            }
+        }
+    }
+
+    fn step_started(&mut self, index: usize, late: u64) {
+        self.late(late);
+        let due = self.evidence.steps.len();
+        let before_ended = self.evidence.steps.last().is_none_or(|s| s.status.is_some());
+        if index != due || index >= self.steps().len() || !before_ended {
+            return self.forged(format!("step {} began where step {} was due", index + 1, due + 1));
+        }
+        self.evidence.steps.push(StepEvidence {
+            index,
+            status: None,
+            micros: 0,
+            from: self.accounted,
+            bytes: 0,
+            late: 0,
+            shell_gone: false,
+        });
+        let timeout = self.steps()[index].timeout;
+        self.wait_for(timeout.map(|_| Tracked::Step(index)), timeout.unwrap_or(BOOT));
+        (self.watch.progress)(Progress::StepStarted(index));
+    }
+
+    fn step_ended(&mut self, index: usize, status: i32, micros: u64, bytes: u64, gone: bool) {
+        let running = self.evidence.steps.last_mut().filter(|s| s.status.is_none());
+        match running {
+            Some(step) if step.index == index => {
+                step.status = Some(status);
+                step.micros = micros;
+                step.bytes = bytes;
+                step.shell_gone = gone;
+                self.accounted += bytes;
+                self.wait_for(None, BOOT);
+                (self.watch.progress)(Progress::StepEnded(index, status, micros));
+            }
+            _ => self.forged(format!("step {} ended without having begun", index + 1)),
+        }
+    }
+
+    fn late(&mut self, bytes: u64) {
+        self.accounted += bytes;
+        match self.evidence.steps.last_mut() {
+            Some(step) => step.late += bytes,
+            None if bytes > 0 => self.forged(format!("{bytes} bytes before the first step")),
+            None => {}
+        }
+    }
+
+    fn forged(&mut self, what: String) {
+        // The first few tell the story; a flood of noise must not fill the memory.
+        if self.evidence.forgeries.len() < 8 {
+            self.evidence.forgeries.push(what);
+        }
+    }
+
+    fn wait_for(&mut self, what: Option<Tracked>, limit: Duration) {
+        self.waiting = Waiting { what, until: Instant::now() + limit, limit };
+    }
+
+    fn next_deadline(&self) -> Instant {
+        if let Some(gone) = self.gone {
+            return gone + LAST_BYTES;
+        }
+        let mut next = self.started + self.watch.instance.case.machine.timeout;
+        if self.waiting.what.is_some() {
+            next = next.min(self.waiting.until);
+        }
+        if let Some(pings) = &self.pings {
+            next = next.min(pings.sent + if pings.answered { PING } else { HANG });
+        }
+        next
+    }
+
+    fn check_deadlines(&mut self) {
+        let now = Instant::now();
+        if self.evidence.stall.is_some() {
+            return;
+        }
+        let step = self.evidence.steps.last().filter(|s| s.status.is_none()).map(|s| s.index);
+        if let Some(pings) = &mut self.pings {
+            if !pings.answered && now >= pings.sent + HANG {
+                self.evidence.stall = Some(Stall::Hang { seconds: HANG.as_secs(), step });
+                return;
+            }
+            if pings.answered && now >= pings.sent + PING {
+                *pings = Pings { number: pings.number + 1, sent: now, answered: false };
+                let number = pings.number;
+                self.control.send(&HostMessage::Ping(number));
+            }
+        }
+        let timeout = self.watch.instance.case.machine.timeout;
+        let (what, limit) = match self.waiting.what {
+            Some(what) if now >= self.waiting.until => (what, self.waiting.limit),
+            _ if now >= self.started + timeout => (Tracked::Run, timeout),
+            _ => return,
+        };
+        let limit_ms = limit.as_millis() as u64;
+        self.evidence.stall = Some(Stall::Timeout { what, limit_ms });
+    }
+
+    fn elapsed_ms(&self) -> u64 {
+        self.started.elapsed().as_millis() as u64
+    }
+
+    fn steps(&self) -> &[Step] {
+        &self.watch.instance.case.steps
+    }
+
+    fn finish(mut self) -> Observation {
+        self.log.finish();
+        if let Some(forgery) = self.control.unfinished() {
+            // A record cut short by the machine's death is no forgery; noise without an end is.
+            if self.evidence.end.is_some() || !matches!(self.evidence.ending, Some(Ending::Signalled(_)))
+            {
+                self.forged(forgery.to_string());
+            }
+        }
+        let evidence = &mut self.evidence;
+        if let Some(Ending::NotStarted(why)) = &evidence.ending {
+            evidence.not_started = Some(why.clone());
+        }
+        evidence.splats = self.log.splats().to_vec();
+        evidence.log_complete = !self.open[LOG] && !self.log.is_silent();
+        evidence.terminal_complete = !self.open[TERMINAL];
+        evidence.terminal_expected = self.accounted;
+        evidence.terminal_seen = self.terminal.length();
+        evidence.total_ms = self.started.elapsed().as_millis() as u64;
+        evidence.last_words = last_words(&self.words, &self.log);
+        let _ = std::fs::write(self.watch.folder.join("words"), &self.words);
+        let transcript = match transcript(&self.watch.instance.case.steps, &self.evidence, &mut self.terminal) {
+            Ok(transcript) => transcript,
+            Err(error) => {
+                self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
+                Transcript { entries: Vec::new() }
+            }
+        };
+        Observation { evidence: self.evidence, transcript }
+    }
+}
+
+fn guest_plan(watch: &Watch<'_>, view: &GuestView) -> GuestPlan {
+    let case = &watch.instance.case;
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
+    GuestPlan {
+        nonce: watch.nonce,
+        clock_ns: match case.machine.clock {
+            Clock::Real => clock.map(|since| since.as_nanos() as u64),
+            Clock::Virtual => None,
+        },
+        boot: 0,
+        env: watch.instance.environment(),
+        modules_from: view.modules.clone(),
+        modules: watch.modules.clone(),
+        disks: view.disks.clone(),
+        shares: view.shares.clone(),
+        work: Work::Steps(case.steps.iter().filter_map(guest_step).collect()),
+    }
+}
+
+fn guest_step(step: &Step) -> Option<GuestStep> {
+    let Action::Run(run) = &step.action else { return None };
+    let stop_unless = match (step.stop, step.status) {
+        (true, StatusRule::Is(status)) => Some(status),
+        _ => None,
+    };
+    Some(GuestStep { run: run.clone(), stop_unless })
+}
+
+fn transcript(
+    steps: &[Step],
+    evidence: &Evidence,
+    terminal: &mut Terminal,
+) -> std::io::Result<Transcript> {
+    let mut entries = Vec::new();
+    for seen in &evidence.steps {
+        let end = match seen.status {
+            Some(_) => seen.from + seen.bytes,
+            // It never ended: all that came since is its.
+            None => terminal.length(),
+        };
+        entries.push(Entry {
+            index: seen.index,
+            action: steps[seen.index].action.clone(),
+            output: terminal.bytes(seen.from..end)?,
+            late: terminal.bytes(end..end + seen.late)?,
+            status: seen.status,
+            shell_gone: seen.shell_gone,
+        });
+    }
+    Ok(Transcript { entries })
+}
+
+/// What explains a death in one line: the machine's own last words, then the kernel's.
+fn last_words(words: &[u8], log: &Log) -> Vec<String> {
+    let text = String::from_utf8_lossy(words);
+    let own: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
+    let mut last: Vec<String> = log.tail().map(str::to_string).filter(|l| !l.is_empty()).collect();
+    if last.is_empty() {
+        last.extend(own.iter().rev().take(5).rev().map(|l| (*l).to_string()));
+    }
+    last
+}

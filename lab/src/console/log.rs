@@ -1,0 +1,107 @@
+//! The kernel's log: kept whole in a file, scanned for splats line by line.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::Path;
+
+use super::splat::Splat;
+use crate::manifest::{Diagnostic, Result};
+
+/// Splats beyond this many are counted, not kept: a kernel that warns in a loop says it once.
+const KEPT_SPLATS: usize = 32;
+
+/// A line longer than this is scanned in pieces.
+const LONGEST_LINE: usize = 16 << 10;
+
+/// The last lines that are kept for one-line causes.
+const TAIL: usize = 24;
+
+/// The log channel of one run.
+#[derive(Debug)]
+pub struct Log {
+    file: File,
+    line: Vec<u8>,
+    lines: usize,
+    splats: Vec<Splat>,
+    tail: std::collections::VecDeque<String>,
+}
+
+impl Log {
+    /// Starts with an empty file.
+    ///
+    /// # Errors
+    /// The file cannot be made.
+    pub fn create(path: &Path) -> Result<Self> {
+        let file = File::create(path).map_err(|e| Diagnostic::io("make", path, &e))?;
+        Ok(Self { file, line: Vec::new(), lines: 0, splats: Vec::new(), tail: Default::default() })
+    }
+
+    /// Takes bytes as they come.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn feed(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.write_all(bytes)?;
+        for piece in bytes.split_inclusive(|&b| b == b'\n') {
+            self.line.extend_from_slice(piece);
+            if piece.ends_with(b"\n") || self.line.len() > LONGEST_LINE {
+                self.end_line();
+            }
+        }
+        Ok(())
+    }
+
+    /// The channel is read to its end: the last line counts even without its newline.
+    pub fn finish(&mut self) {
+        if !self.line.is_empty() {
+            self.end_line();
+        }
+    }
+
+    /// The splats seen so far, in order.
+    pub fn splats(&self) -> &[Splat] {
+        &self.splats
+    }
+
+    /// The last lines.
+    pub fn tail(&self) -> impl DoubleEndedIterator<Item = &str> {
+        self.tail.iter().map(String::as_str)
+    }
+
+    /// Whether the kernel has said anything.
+    pub fn is_silent(&self) -> bool {
+        self.lines == 0 && self.line.is_empty()
+    }
+
+    fn end_line(&mut self) {
+        self.lines += 1;
+        let text = String::from_utf8_lossy(&self.line);
+        let text = text.trim_end();
+        if self.splats.len() < KEPT_SPLATS {
+            self.splats.extend(Splat::find(text, self.lines));
+        }
+        if self.tail.len() == TAIL {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(text.to_string());
+        self.line.clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn splats_are_found_across_reads_and_at_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::create(&folder.path().join("kernel.log")).unwrap();
+        log.feed(b"[    0.100000] fine\n[    0.200000] WARN").unwrap();
+        log.feed(b"ING: CPU: 0 PID: 1 at f\n[    0.300000] Kernel panic - not sync").unwrap();
+        assert_eq!(log.splats().len(), 1);
+        log.feed(b"ing: x").unwrap();
+        log.finish();
+        let seen: Vec<_> = log.splats().iter().map(|s| (s.kind.name(), s.number)).collect();
+        assert_eq!(seen, [("warning", 2), ("panic", 3)]);
+    }
+}

@@ -1,0 +1,148 @@
+//! A scripted machine for tests of the run loop: a thread plays the guest, so that lies, silence
+//! and sudden deaths can be played exactly. It proves nothing about kernels; real boots do that.
+
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::thread::JoinHandle;
+
+use lab_proto::{Decoder, Direction, Encoder, GuestMessage, GuestPlan, HostMessage, VERSION};
+
+use super::child::Ending;
+use super::{Channels, GuestView, Machine};
+use crate::manifest::{Diagnostic, MachineOp, Result};
+
+/// A machine whose guest is a closure on a thread.
+#[derive(Debug)]
+pub struct Fake {
+    channels: Channels,
+    ending: UnixStream,
+    seen: Option<Ending>,
+    guest: Option<JoinHandle<Ending>>,
+}
+
+/// The guest's side of a [`Fake`].
+#[derive(Debug)]
+pub struct FakeGuest {
+    /// printk.
+    pub log: UnixStream,
+    /// The steps' terminal.
+    pub terminal: UnixStream,
+    /// The raw control channel, for forgeries.
+    pub control: UnixStream,
+    encoder: Encoder,
+    decoder: Decoder,
+}
+
+impl Fake {
+    /// Starts `guest`; what it returns is how the machine ended.
+    ///
+    /// # Panics
+    /// If no sockets can be had.
+    pub fn start(guest: impl FnOnce(FakeGuest) -> Ending + Send + 'static) -> Self {
+        let pair = || UnixStream::pair().expect("socketpair");
+        let ((log, l), (terminal, t), (control, c), (words, _)) = (pair(), pair(), pair(), pair());
+        let (ending, done) = pair();
+        for stream in [&log, &terminal, &control, &words] {
+            stream.set_nonblocking(true).expect("fcntl");
+        }
+        let guest = std::thread::spawn(move || {
+            let ending = guest(FakeGuest {
+                log: l,
+                terminal: t,
+                control: c,
+                encoder: Encoder::new(Direction::FromGuest),
+                decoder: Decoder::new(Direction::ToGuest),
+            });
+            drop(done);
+            ending
+        });
+        let channels = Channels {
+            log: OwnedFd::from(log),
+            terminal: OwnedFd::from(terminal),
+            control: OwnedFd::from(control),
+            words: OwnedFd::from(words),
+        };
+        Self { channels, ending, seen: None, guest: Some(guest) }
+    }
+}
+
+impl FakeGuest {
+    /// Says hello, and takes the plan.
+    ///
+    /// # Panics
+    /// If the host's answer is not a plan.
+    pub fn hello(&mut self) -> GuestPlan {
+        self.say(&GuestMessage::Hello { version: VERSION, release: "fake".into() });
+        match self.hear() {
+            Some(HostMessage::Plan(plan)) => {
+                self.encoder.set_nonce(plan.nonce);
+                self.decoder.set_nonce(plan.nonce);
+                *plan
+            }
+            other => panic!("a plan was due, not {other:?}"),
+        }
+    }
+
+    /// Sends a record.
+    pub fn say(&mut self, message: &GuestMessage) {
+        let line = self.encoder.encode(message);
+        let _ = self.control.write_all(&line);
+    }
+
+    /// The next record of the host; `None` when its end is closed.
+    pub fn hear(&mut self) -> Option<HostMessage> {
+        loop {
+            if let Some(record) = self.decoder.next_record() {
+                return record.ok().map(|r| r.body);
+            }
+            let mut buffer = [0; 4096];
+            match self.control.read(&mut buffer) {
+                Ok(n) if n > 0 => self.decoder.feed(&buffer[..n]),
+                _ => return None,
+            }
+        }
+    }
+
+    /// A whole step: start, output, end with `status`.
+    pub fn step(&mut self, index: u32, output: &[u8], status: i32) {
+        self.say(&GuestMessage::StepStarted { index, late: 0 });
+        let _ = self.terminal.write_all(output);
+        let bytes = output.len() as u64;
+        self.say(&GuestMessage::StepEnded { index, status, micros: 1, bytes, shell_gone: false });
+    }
+}
+
+impl Machine for Fake {
+    fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    fn guest_view(&self) -> GuestView {
+        GuestView::default()
+    }
+
+    fn ending_fd(&self) -> BorrowedFd<'_> {
+        self.ending.as_fd()
+    }
+
+    fn ending(&mut self) -> Option<Ending> {
+        if self.guest.as_ref().is_some_and(JoinHandle::is_finished) {
+            let guest = self.guest.take()?;
+            self.seen = Some(guest.join().unwrap_or(Ending::HelperGone));
+        }
+        self.seen.clone()
+    }
+
+    fn request(&mut self, op: &MachineOp) -> Result<()> {
+        Err(Diagnostic::trouble(format!("a fake machine cannot do {op:?}")))
+    }
+
+    fn kill(&mut self) {
+        // A thread cannot be killed; closing its channels makes a well-written script end.
+        for fd in [&self.channels.log, &self.channels.terminal, &self.channels.control] {
+            use std::os::fd::AsRawFd;
+            let _ = nix::sys::socket::shutdown(fd.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+        }
+    }
+}

@@ -1,0 +1,293 @@
+//! The helper that stands between the lab and every machine: it puts up the walls of a
+//! [`Launch`], starts the machine behind them, and sees how it ends.
+//!
+//! It is the lab's own binary, started again as `lab __sandbox LAUNCH-FD LIFELINE-FD`, because
+//! unshare(2) of a user namespace wants a single-threaded process. Two processes stay: the outer
+//! one waits, the inner one is PID 1 of the machine's pid namespace, so that the machine's own
+//! exit signal is seen (a PID 1 that aborts shows as something else) and so that its end is the
+//! end of everything inside.
+
+mod caps;
+mod root;
+
+use std::ffi::CString;
+use std::io::{Read, Seek};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::sys::socket::{MsgFlags, send};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{ForkResult, Pid, fork};
+
+use super::child::{Child, Ending};
+use super::launch::{Isolation, Launch};
+use crate::manifest::Result;
+
+/// The first argument that makes the lab's binary this helper.
+pub const DISPATCH: &str = "__sandbox";
+
+/// Becomes the helper if this process was started as one; must be called first in `main`, while
+/// there is one thread only.
+pub fn dispatch() {
+    let mut args = std::env::args_os().skip(1);
+    if args.next().is_some_and(|a| a == DISPATCH) {
+        let mut number = || args.next()?.to_str()?.parse::<RawFd>().ok();
+        let (Some(launch), Some(lifeline)) = (number(), number()) else {
+            // Somebody typed it: there is nothing to help with.
+            std::process::exit(2);
+        };
+        // SAFETY: the lab passed these two descriptors to this process for exactly this use.
+        let (launch, lifeline) =
+            unsafe { (OwnedFd::from_raw_fd(launch), OwnedFd::from_raw_fd(lifeline)) };
+        std::process::exit(Helper { lifeline }.run(launch));
+    }
+}
+
+/// Whether [`Isolation::Full`] can be had here, found by really unsharing and mounting.
+///
+/// # Errors
+/// Only where no process can be started at all.
+pub fn probe(scratch: &std::path::Path) -> Result<Option<String>> {
+    let launch = Launch {
+        argv: Vec::new(),
+        env: Vec::new(),
+        keep: Vec::new(),
+        isolation: Isolation::Full,
+        root: vec![
+            super::RootEntry::Folder("/proc".into()),
+            super::RootEntry::Memory { at: "/dev/shm".into(), size: 1 << 20 },
+        ],
+        mount_on: scratch.to_path_buf(),
+        fixed_addresses: false,
+        file_limit: None,
+    };
+    let null = std::fs::File::options().write(true).open("/dev/null");
+    let null = null.map_err(|e| {
+        crate::manifest::Diagnostic::io("open", std::path::Path::new("/dev/null"), &e)
+    })?;
+    let mut child = Child::start(&launch, null.into())?;
+    let ending = loop {
+        if let Some(ending) = child.ending() {
+            break ending;
+        }
+        let mut fds = [PollFd::new(child.ending_fd(), PollFlags::POLLIN)];
+        if matches!(poll(&mut fds, PollTimeout::from(5000u16)), Ok(0)) {
+            break Ending::NotStarted("no answer within 5 s".into());
+        }
+    };
+    Ok(match ending {
+        Ending::Exited(0) => None,
+        Ending::NotStarted(why) => Some(why),
+        other => Some(other.to_string()),
+    })
+}
+
+/// What went wrong in the helper: the call, and the errno's words.
+type Trouble = String;
+
+fn trouble<'a>(what: &'a str) -> impl Fn(Errno) -> Trouble + 'a {
+    move |errno| format!("{what}: {}", errno.desc())
+}
+
+struct Helper {
+    lifeline: OwnedFd,
+}
+
+impl Helper {
+    fn run(&self, launch: OwnedFd) -> i32 {
+        // The second belt: when the lab's thread that started us ends, so do we.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        let _ = fcntl(&self.lifeline, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+        let outcome = read_launch(launch).and_then(|launch| match launch.isolation {
+            Isolation::Full => self.full(&launch),
+            Isolation::Off => self.off(&launch),
+        });
+        match outcome {
+            Ok(status) => status,
+            Err(why) => {
+                self.say(&Ending::NotStarted(why));
+                1
+            }
+        }
+    }
+
+    fn say(&self, ending: &Ending) {
+        let message = serde_json::to_vec(ending).expect("an ending is plain data");
+        let _ = send(self.lifeline.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL);
+    }
+
+    fn full(&self, launch: &Launch) -> Result<i32, Trouble> {
+        let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
+        unshare(
+            CloneFlags::CLONE_NEWUSER
+                | CloneFlags::CLONE_NEWNS
+                | CloneFlags::CLONE_NEWPID
+                | CloneFlags::CLONE_NEWNET
+                | CloneFlags::CLONE_NEWIPC
+                | CloneFlags::CLONE_NEWUTS,
+        )
+        .map_err(trouble("user namespaces are refused: unshare"))?;
+        let map = |file: &str, text: String| {
+            std::fs::write(file, text)
+                .map_err(|e| format!("{file}: {}", crate::manifest::errno_words(&e)))
+        };
+        map("/proc/self/setgroups", "deny".into())?;
+        map("/proc/self/uid_map", format!("0 {uid} 1"))?;
+        map("/proc/self/gid_map", format!("0 {gid} 1"))?;
+        // SAFETY: this process has one thread.
+        match unsafe { fork() }.map_err(trouble("fork"))? {
+            ForkResult::Parent { child } => {
+                // Only the inner helper and the machine may hold the channels' ends: the lab
+                // reads them to their end.
+                let lifeline = self.lifeline.as_raw_fd();
+                close_all(launch.keep.iter().copied().chain([lifeline, 1, 2]));
+                while let Err(Errno::EINTR) = waitpid(child, None) {}
+                std::process::exit(0);
+            }
+            ForkResult::Child => {
+                let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+                root::enter(launch)?;
+                self.supervise(launch)
+            }
+        }
+    }
+
+    fn off(&self, launch: &Launch) -> Result<i32, Trouble> {
+        // Orphans of the machine come to us, so that they can be found and ended.
+        prctl::set_child_subreaper(true).map_err(trouble("prctl"))?;
+        self.supervise(launch)
+    }
+
+    /// Starts the machine, waits for its end or the lifeline's, and ends everything.
+    fn supervise(&self, launch: &Launch) -> Result<i32, Trouble> {
+        if launch.argv.is_empty() {
+            self.say(&Ending::Exited(0));
+            return Ok(0);
+        }
+        let argv = c_strings(launch.argv.iter().map(String::as_str))?;
+        let env: Vec<String> = launch.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
+        let env = c_strings(env.iter().map(String::as_str))?;
+        // SAFETY: this process has one thread.
+        let machine = match unsafe { fork() }.map_err(trouble("fork"))? {
+            ForkResult::Child => {
+                let why = become_machine(launch, &argv, &env);
+                self.say(&Ending::NotStarted(why));
+                std::process::exit(127);
+            }
+            ForkResult::Parent { child } => child,
+        };
+        close_all(launch.keep.iter().copied().chain([1, 2]));
+        let pidfd = pidfd_open(machine).map_err(trouble("pidfd_open"))?;
+        loop {
+            let lifeline = PollFd::new(
+                // SAFETY: the lifeline lives as long as `self`.
+                unsafe { BorrowedFd::borrow_raw(self.lifeline.as_raw_fd()) },
+                PollFlags::POLLIN,
+            );
+            // SAFETY: `pidfd` lives until the end of this function.
+            let ended = unsafe { BorrowedFd::borrow_raw(pidfd.as_raw_fd()) };
+            let mut fds = [PollFd::new(ended, PollFlags::POLLIN), lifeline];
+            match poll(&mut fds, PollTimeout::NONE) {
+                Err(Errno::EINTR) => continue,
+                Err(errno) => return Err(trouble("poll")(errno)),
+                Ok(_) => {}
+            }
+            if fds[0].any() == Some(true) {
+                self.report(machine);
+                break;
+            }
+            if fds[1].any() == Some(true) {
+                break; // the lab wants the end, or is gone
+            }
+        }
+        if launch.isolation == Isolation::Off {
+            end_descendants();
+        }
+        Ok(0)
+    }
+
+    fn report(&self, machine: Pid) {
+        let ending = match waitpid(machine, None) {
+            Ok(WaitStatus::Exited(_, status)) => Ending::Exited(status),
+            Ok(WaitStatus::Signaled(_, signal, _)) => Ending::Signalled(signal as i32),
+            _ => return,
+        };
+        self.say(&ending);
+    }
+}
+
+fn read_launch(launch: OwnedFd) -> Result<Launch, Trouble> {
+    let mut file = std::fs::File::from(launch);
+    let mut text = Vec::new();
+    file.rewind()
+        .and_then(|()| file.read_to_end(&mut text))
+        .map_err(|e| format!("launch: {e}"))?;
+    serde_json::from_slice(&text).map_err(|e| format!("launch: {e}"))
+}
+
+/// The last steps before exec(2); returns only if something fails, with what.
+fn become_machine(launch: &Launch, argv: &[CString], env: &[CString]) -> Trouble {
+    let prepare = || -> Result<(), Trouble> {
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        if launch.fixed_addresses {
+            use nix::sys::personality::{self, Persona};
+            let now = personality::get().map_err(trouble("personality"))?;
+            personality::set(now | Persona::ADDR_NO_RANDOMIZE).map_err(trouble("personality"))?;
+        }
+        use nix::sys::resource::{Resource, setrlimit};
+        // A guest that panics aborts: its core would be as large as its memory.
+        setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(trouble("setrlimit"))?;
+        if let Some(limit) = launch.file_limit {
+            setrlimit(Resource::RLIMIT_FSIZE, limit, limit).map_err(trouble("setrlimit"))?;
+        }
+        if launch.isolation == Isolation::Full {
+            caps::drop_all().map_err(trouble("capabilities"))?;
+        }
+        prctl::set_no_new_privs().map_err(trouble("no_new_privs"))?;
+        Ok(())
+    };
+    if let Err(why) = prepare() {
+        return why;
+    }
+    let Err(errno) = nix::unistd::execve(&argv[0], argv, env);
+    format!("exec {}: {}", launch.argv[0], errno.desc())
+}
+
+/// Ends all descendants of this process; as their subreaper it inherits what they leave behind.
+fn end_descendants() {
+    let list = format!("/proc/self/task/{}/children", nix::unistd::gettid());
+    loop {
+        let children = std::fs::read_to_string(&list).unwrap_or_default();
+        for pid in children.split_whitespace().filter_map(|p| p.parse().ok()) {
+            let _ = nix::sys::signal::kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        match waitpid(None, Some(WaitPidFlag::__WALL)) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(_) => return,
+        }
+    }
+}
+
+fn close_all(fds: impl Iterator<Item = RawFd>) {
+    for fd in fds {
+        let _ = nix::unistd::close(fd);
+    }
+}
+
+fn c_strings<'a>(strings: impl Iterator<Item = &'a str>) -> Result<Vec<CString>, Trouble> {
+    strings.map(|s| CString::new(s).map_err(|_| format!("NUL in {s:?}"))).collect()
+}
+
+fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+    // SAFETY: pidfd_open(2) takes two integers and returns a new descriptor, which is ours.
+    unsafe {
+        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0))?;
+        Ok(OwnedFd::from_raw_fd(fd as RawFd))
+    }
+}
