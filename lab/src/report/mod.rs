@@ -2,14 +2,14 @@
 //! Nothing else consumes it, and nothing here decides anything.
 
 mod event;
-mod json;
 mod live;
-mod plain;
-mod terminal;
+mod reporter;
 pub mod text;
 
 pub use event::{
     Event, Hint, PendingNote, ReasonLine, RunRef, RunResult, Sink, Stream, Tally, What,
 };
-pub use json::Json;
-pub use terminal::{Reporter, Style};
+pub use reporter::{Format, Reporter};
+
+/// The name that a one-off command (`lab run -- CMD`) has in place of a case's.
+pub const COMMAND: &str = "command";

@@ -1,0 +1,229 @@
+//! The command line, declared once: parsing, help, completions and the manual page follow from it.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// A kernel test lab for filesystems and block stacks.
+///
+/// Boots real kernels as User-Mode Linux, types scripted cases at their console, and compares what
+/// came back with reviewed snapshots. lab.toml is looked for upwards from the current folder;
+/// without one the Debian kernels are known all the same.
+#[derive(Debug, Parser)]
+#[command(name = "lab", version, propagate_version = true, arg_required_else_help = true)]
+#[command(after_help = "First steps: lab doctor; lab run; lab new my-case. \
+Exit codes: lab help-exit-codes.")]
+pub struct Cli {
+    /// Work in DIR, as in make and git.
+    #[arg(short = 'C', value_name = "DIR", global = true)]
+    pub directory: Option<PathBuf>,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run cases on kernels, or one command with no case.
+    ///
+    /// Without a case: all of them. Without -k: lab.toml's default-kernels. Several at once, in
+    /// parallel up to the machine's cores and memory.
+    Run(RunArgs),
+    /// A terminal in a machine, with the case's disks, shares and programs.
+    Shell(ShellArgs),
+    /// Walk through the transcripts that wait for review.
+    Review,
+    /// Accept transcripts that wait for review, without walking through them.
+    Accept(AcceptArgs),
+    /// List the cases.
+    List(ListArgs),
+    /// Show what a case does, as the lab understands it.
+    Show {
+        /// The case.
+        case: String,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make a commented skeleton of a case.
+    New {
+        /// The new case's name: small letters, digits, `-`, `_` and `.`.
+        case: String,
+    },
+    /// Make a commented lab.toml in the current folder.
+    Init,
+    /// Finished runs.
+    Runs {
+        /// What to do with them; lists them if nothing is said.
+        #[command(subcommand)]
+        command: Option<RunsCommand>,
+    },
+    /// Kernels.
+    Kernel {
+        /// What to do with them; lists them if nothing is said.
+        #[command(subcommand)]
+        command: Option<KernelCommand>,
+    },
+    /// Look whether this host has what the lab needs, and how to get it.
+    Doctor {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the completions of a shell.
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page (roff): `lab man | man -l -`.
+    Man,
+    /// What each exit code says.
+    #[command(name = "help-exit-codes", hide = true)]
+    HelpExitCodes,
+}
+
+/// `lab run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    /// Names or globs of cases.
+    #[arg(value_name = "CASE")]
+    pub cases: Vec<String>,
+    /// Kernels, by name or glob; may be repeated, or given as a list with commas.
+    #[arg(short, long = "kernel", value_name = "KERNEL", value_delimiter = ',')]
+    pub kernels: Vec<String>,
+    /// At most so many runs at once; by default as many as there are cores.
+    #[arg(short, long, value_name = "N")]
+    pub jobs: Option<usize>,
+    /// Run the cases' twins too: each proves that its case can fail.
+    #[arg(long)]
+    pub twins: bool,
+    /// Events as JSON, one a line, instead of text.
+    #[arg(long)]
+    pub json: bool,
+    /// Say what would run, and stop.
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Write no transcripts for review.
+    #[arg(long)]
+    pub no_pending: bool,
+    /// Keep the disks' files in the run's folder.
+    #[arg(long)]
+    pub keep_disks: bool,
+    /// More programs of the host for a one-off command; its own first word is found by itself.
+    #[arg(long = "with", value_name = "PROGRAM", requires = "command")]
+    pub programs: Vec<String>,
+    /// How machines are kept from the host.
+    #[arg(long, value_name = "LEVEL", default_value = "full")]
+    pub sandbox: Sandbox,
+    /// One command in place of cases: a single word is shell text, several are quoted for you.
+    #[arg(last = true, value_name = "CMD")]
+    pub command: Vec<String>,
+}
+
+/// How machines are kept from the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Sandbox {
+    /// Namespaces and a private root.
+    Full,
+    /// None: guest root on UML is you. Recorded with every run.
+    Off,
+}
+
+/// `lab shell`.
+#[derive(Debug, Args)]
+pub struct ShellArgs {
+    /// The case whose disks, shares and programs are wanted.
+    pub case: Option<String>,
+    /// The kernel; by default the first of lab.toml's default-kernels.
+    #[arg(short, long, value_name = "KERNEL")]
+    pub kernel: Option<String>,
+    /// More programs of the host.
+    #[arg(long = "with", value_name = "PROGRAM")]
+    pub programs: Vec<String>,
+    /// How the machine is kept from the host.
+    #[arg(long, value_name = "LEVEL", default_value = "full")]
+    pub sandbox: Sandbox,
+}
+
+/// `lab accept`.
+#[derive(Debug, Args)]
+pub struct AcceptArgs {
+    /// Cases whose transcripts to accept.
+    #[arg(value_name = "CASE", required_unless_present = "all")]
+    pub cases: Vec<String>,
+    /// All that wait.
+    #[arg(long, conflicts_with = "cases")]
+    pub all: bool,
+    /// Why a kernel rightly differs: wanted where a variant is accepted.
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+    /// A name for the variant; by default its kernel's.
+    #[arg(long, value_name = "NAME")]
+    pub variant: Option<String>,
+}
+
+/// `lab list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {
+    /// Names or globs of cases.
+    #[arg(value_name = "CASE")]
+    pub cases: Vec<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `lab runs ...`.
+#[derive(Debug, Subcommand)]
+pub enum RunsCommand {
+    /// List them, the newest last.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+        /// At most so many.
+        #[arg(short = 'n', default_value_t = 20)]
+        count: usize,
+    },
+    /// Everything about a run: verdict, transcript, kernel log.
+    Log {
+        /// A run's name, a part of it, or a case's; the last run by default.
+        run: Option<String>,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Run the same again, from its plan.
+    Again {
+        /// A run's name, a part of it, or a case's; the last run by default.
+        run: Option<String>,
+        /// Events as JSON.
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `lab kernel ...`.
+#[derive(Debug, Subcommand)]
+pub enum KernelCommand {
+    /// List the kernels that lab.toml knows, and which are here.
+    List {
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch prebuilt kernels, or newer versions of those that are here.
+    Pull {
+        /// Kernels, by name or glob; by default lab.toml's default-kernels.
+        #[arg(value_name = "KERNEL")]
+        kernels: Vec<String>,
+    },
+    /// Remove kernels from the cache.
+    Rm {
+        /// Kernels, by name or glob.
+        #[arg(value_name = "KERNEL", required = true)]
+        kernels: Vec<String>,
+    },
+}

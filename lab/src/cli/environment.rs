@@ -1,0 +1,151 @@
+//! What a command is given: its folders, its project, its workshop, and the way to stop it. The
+//! only place that reads the environment.
+
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+
+use super::args::Sandbox;
+use crate::case::Workshop;
+use crate::kernel::{AptSource, Store};
+use crate::machine::Isolation;
+use crate::manifest::{Diagnostic, Project, Result};
+
+/// Where things live.
+#[derive(Clone, Debug)]
+pub struct Dirs {
+    /// Kernels and images: LAB_CACHE, else lab/ in XDG_CACHE_HOME, else ~/.cache/lab.
+    pub cache: PathBuf,
+    /// Runs: .lab/runs beside lab.toml.
+    pub runs: PathBuf,
+    /// What lives only as long as a run: TMPDIR, else /tmp.
+    pub runtime: PathBuf,
+}
+
+impl Dirs {
+    /// Reads the environment.
+    ///
+    /// # Errors
+    /// No cache folder is named and there is no home folder.
+    pub fn from_environment(root: &Path) -> Result<Self> {
+        let absolute = |name: &str| {
+            let value = PathBuf::from(std::env::var_os(name)?);
+            value.is_absolute().then_some(value)
+        };
+        let cache = absolute("LAB_CACHE")
+            .or_else(|| Some(absolute("XDG_CACHE_HOME")?.join("lab")))
+            .or_else(|| Some(absolute("HOME")?.join(".cache/lab")))
+            .ok_or_else(|| {
+                Diagnostic::trouble("there is no home folder for the cache of kernels and images")
+                    .help("set LAB_CACHE to an absolute path")
+            })?;
+        Ok(Self { cache, runs: root.join(".lab/runs"), runtime: std::env::temp_dir() })
+    }
+}
+
+/// A command's folders and project.
+#[derive(Debug)]
+pub struct Context {
+    /// The project.
+    pub project: Project,
+    /// The folders.
+    pub dirs: Dirs,
+}
+
+impl Context {
+    /// Finds and loads the project.
+    ///
+    /// # Errors
+    /// lab.toml is wrong, or there is no place for the cache.
+    pub fn load(start: &Path) -> Result<Self> {
+        let project = Project::load(start)?;
+        let dirs = Dirs::from_environment(&project.root)?;
+        Ok(Self { project, dirs })
+    }
+
+    /// The place where runs are put together.
+    ///
+    /// # Errors
+    /// The cache cannot be opened.
+    pub fn workshop(&self, sandbox: Sandbox, keep_disks: bool) -> Result<Workshop> {
+        Ok(Workshop {
+            store: Store::open(&self.dirs.cache)?,
+            apt: AptSource::new(self.project.debian_mirror.clone()),
+            cache: self.dirs.cache.clone(),
+            runs: self.dirs.runs.clone(),
+            runtime: self.dirs.runtime.clone(),
+            isolation: match sandbox {
+                Sandbox::Full => Isolation::Full,
+                Sandbox::Off => Isolation::Off,
+            },
+            keep_disks,
+        })
+    }
+}
+
+/// The way to stop a command: Ctrl-C, SIGTERM and SIGHUP stop its machines and let it report; a
+/// second one ends it at once, and the lifelines end the machines.
+#[derive(Debug)]
+pub struct Cancel {
+    /// Readable, for ever, once asked to stop.
+    asked: UnixStream,
+    /// Set once asked to stop.
+    pub flag: Arc<AtomicBool>,
+}
+
+impl Cancel {
+    /// Takes the signals over.
+    ///
+    /// # Errors
+    /// The handlers cannot be installed.
+    pub fn install() -> Result<Self> {
+        let failed = |e: std::io::Error| {
+            Diagnostic::trouble(format!("cannot handle signals: {}", crate::manifest::errno_words(&e)))
+        };
+        let (asked, teller) = UnixStream::pair().map_err(failed)?;
+        let flag = Arc::new(AtomicBool::new(false));
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
+            // The order matters: the shutdown looks at the flag before it is set.
+            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
+                .map_err(failed)?;
+            signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(failed)?;
+            let teller = teller.try_clone().map_err(failed)?;
+            signal_hook::low_level::pipe::register(signal, teller).map_err(failed)?;
+        }
+        Ok(Self { asked, flag })
+    }
+
+    /// To be polled; never to be read.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.asked.as_fd()
+    }
+}
+
+/// The folder that a command starts in.
+///
+/// # Errors
+/// `-C` names none.
+pub fn start_folder(directory: Option<&Path>) -> Result<PathBuf> {
+    let here = std::env::current_dir()
+        .map_err(|e| Diagnostic::io("find", Path::new("the current folder"), &e))?;
+    let Some(directory) = directory else { return Ok(here) };
+    let folder = here.join(directory);
+    if !folder.is_dir() {
+        let shown = directory.display();
+        return Err(Diagnostic::usage(format!("-C {shown}: there is no such folder")));
+    }
+    // So that what is started from here sees the same folder, as with make and git.
+    std::env::set_current_dir(&folder).map_err(|e| Diagnostic::io("enter", &folder, &e))?;
+    folder.canonicalize().map_err(|e| Diagnostic::io("find", &folder, &e))
+}
+
+/// LAB_LOG=debug shows what the lab itself does, on standard error; for its developers.
+pub fn start_tracing() {
+    if let Ok(filter) = tracing_subscriber::EnvFilter::try_from_env("LAB_LOG") {
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
+    }
+}

@@ -1,0 +1,176 @@
+//! How things are put into words and columns: pure functions, used by every reporter and table.
+
+use std::fmt::Write;
+
+use anstyle::{AnsiColor, Style};
+
+use super::event::{RunResult, Tally};
+use crate::case::Outcome;
+use crate::snapshot::{DiffKind, DiffLine};
+
+/// Green, for what is right or added.
+pub const GOOD: Style = AnsiColor::Green.on_default();
+/// Red, for what is wrong or gone.
+pub const BAD: Style = AnsiColor::Red.on_default();
+/// Yellow, for what wants a look.
+pub const LOOK: Style = AnsiColor::Yellow.on_default();
+/// For what is there to be found, not to be read first.
+pub const DIM: Style = Style::new().dimmed();
+/// For names.
+pub const BOLD: Style = Style::new().bold();
+
+/// `text` in `style`, with the codes that anstream strips where they are not wanted.
+pub fn paint(style: Style, text: &str) -> String {
+    format!("{style}{text}{style:#}")
+}
+
+/// The colour of an outcome.
+pub fn style_of(outcome: Outcome) -> Style {
+    match outcome {
+        Outcome::Pass => GOOD,
+        Outcome::Fail | Outcome::Broken => BAD.bold(),
+        Outcome::Known | Outcome::Fixed | Outcome::Flaky => LOOK,
+        Outcome::Skip => DIM,
+    }
+}
+
+/// Milliseconds for people: `0.35 s`, `2 min 05 s`.
+pub fn duration(ms: u64) -> String {
+    match ms {
+        0..10_000 => format!("{:.2} s", ms as f64 / 1000.0),
+        10_000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
+        _ => format!("{} min {:02} s", ms / 60_000, ms % 60_000 / 1000),
+    }
+}
+
+/// Bytes for people, in binary units: `14 MiB`.
+pub fn size(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < units.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    if value < 10.0 && unit > 0 { format!("{value:.1} {}", units[unit]) } else { format!("{value:.0} {}", units[unit]) }
+}
+
+/// `2 runs: 1 pass, 1 known`; the words of the outcomes in the order of their severity.
+pub fn tally(tally: &Tally) -> String {
+    use Outcome::{Broken, Fail, Fixed, Flaky, Known, Pass, Skip};
+    let total: usize = tally.0.values().sum();
+    let parts: Vec<_> = [Fail, Broken, Fixed, Flaky, Known, Skip, Pass]
+        .into_iter()
+        .filter(|outcome| tally.count(*outcome) > 0)
+        .map(|outcome| paint(style_of(outcome), &format!("{} {}", tally.count(outcome), outcome.name())))
+        .collect();
+    match total {
+        0 => "nothing ran".to_string(),
+        1 => format!("1 run: {}", parts.join(", ")),
+        _ => format!("{total} runs: {}", parts.join(", ")),
+    }
+}
+
+/// A difference, a line each, coloured.
+pub fn diff(lines: &[DiffLine], indent: &str) -> String {
+    let mut text = String::new();
+    for line in lines {
+        let (style, mark) = match line.kind {
+            DiffKind::Same => (Style::new(), ' '),
+            DiffKind::Removed => (BAD, '-'),
+            DiffKind::Added => (GOOD, '+'),
+            DiffKind::Gap => {
+                let _ = writeln!(text, "{indent}{}", paint(DIM, "..."));
+                continue;
+            }
+        };
+        let _ = writeln!(text, "{indent}{}", paint(style, &format!("{mark}{}", line.text)));
+    }
+    text
+}
+
+/// What is printed when a run is decided: one line, and what is needed below it when not all is
+/// well.
+pub fn result(result: &RunResult, title_width: usize) -> String {
+    let outcome = paint(style_of(result.outcome), &format!("{:<6}", result.outcome.name()));
+    let title = format!("{} on {}", result.run.title(), result.run.kernel);
+    let took = result.total_ms.map(duration).unwrap_or_default();
+    let mut text = format!("{outcome} {title:<title_width$}  {}", paint(DIM, &took)).trim_end().to_string();
+    text.push('\n');
+    if result.outcome == Outcome::Pass && result.run.case != super::COMMAND {
+        return text;
+    }
+    if let Some(note) = &result.note {
+        let _ = writeln!(text, "       {note}");
+    }
+    let unwell = matches!(result.outcome, Outcome::Fail | Outcome::Broken);
+    if unwell || result.outcome == Outcome::Flaky {
+        for reason in &result.reasons {
+            let _ = writeln!(text, "       {}", reason.text);
+        }
+    }
+    if result.outcome == Outcome::Fixed {
+        let _ = writeln!(text, "       it passes now: remove it from [[known]] in lab.toml");
+    }
+    for line in &result.versions {
+        let _ = writeln!(text, "       program changed: {line}");
+    }
+    if !result.diff.is_empty() && (unwell || result.outcome == Outcome::Known) {
+        let _ = writeln!(text, "       {}", paint(DIM, "accepted (-) and seen (+):"));
+        text.push_str(&diff(&result.diff, "       "));
+    } else if let Some(transcript) = &result.transcript {
+        for line in transcript.lines() {
+            let _ = writeln!(text, "       {line}");
+        }
+    }
+    for hint in &result.hints {
+        let _ = writeln!(text, "       {} {}", paint(DIM, &format!("{}:", hint.what)), hint.command);
+    }
+    text
+}
+
+/// Rows in aligned columns, two blanks apart; the last column is not padded. Widths count
+/// characters without colour codes.
+pub fn columns(rows: &[Vec<String>]) -> String {
+    let width = |cell: &String| anstream::adapter::strip_str(cell).to_string().chars().count();
+    let count = rows.iter().map(Vec::len).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..count)
+        .map(|i| rows.iter().filter_map(|row| row.get(i)).map(width).max().unwrap_or_default())
+        .collect();
+    let mut text = String::new();
+    for row in rows {
+        let mut line = String::new();
+        for (i, cell) in row.iter().enumerate() {
+            line.push_str(cell);
+            if i + 1 < row.len() {
+                line.push_str(&" ".repeat(widths[i] - width(cell) + 2));
+            }
+        }
+        text.push_str(line.trim_end());
+        text.push('\n');
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_for_numbers() {
+        assert_eq!(duration(354), "0.35 s");
+        assert_eq!(duration(12_345), "12.3 s");
+        assert_eq!(duration(125_000), "2 min 05 s");
+        assert_eq!((size(512), size(1536), size(14 << 20)), ("512 B".into(), "1.5 KiB".into(), "14 MiB".into()));
+    }
+
+    #[test]
+    fn columns_ignore_colours() {
+        let rows = [
+            vec![paint(GOOD, "a"), "bb".to_string()],
+            vec!["ccc".to_string(), String::new()],
+        ];
+        let text = columns(&rows);
+        assert_eq!(anstream::adapter::strip_str(&text).to_string(), "a    bb\nccc\n");
+    }
+}
