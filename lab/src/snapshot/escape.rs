@@ -33,7 +33,7 @@ pub(super) fn push_line(out: &mut String, line: &[u8], standing: Standing) {
                 '\\' => reads_as_escape(&line[at..]) || (at == 0 && is_note(line, standing)),
                 '\t' => end == line.len(),
                 _ if at == 0 && reads_as_marker(line, standing) => true,
-                _ if c.is_whitespace() => end == line.len() || is_hidden(c),
+                ' ' => end == line.len(),
                 _ => is_hidden(c),
             };
             if escaped {
@@ -81,12 +81,13 @@ fn reads_as_marker(line: &[u8], standing: Standing) -> bool {
     }
 }
 
-/// Characters that a reviewer cannot see, or that change how their neighbours are shown: controls,
-/// and the invisible and direction-changing formats of Unicode (UAX 9, UTS 55).
+/// Characters that a reviewer cannot see or tell from a space, or that change how their neighbours
+/// are shown: controls, and the invisible and direction-changing formats of Unicode (UAX 9, UTS 55).
 fn is_hidden(c: char) -> bool {
     c.is_control()
+        || (c.is_whitespace() && c != ' ')
         || matches!(c, '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}'
-            | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
+            | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}'
             | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
 }
 
@@ -117,7 +118,8 @@ mod tests {
         assert_eq!(shown(b"a \t"), r"a \x09");
         assert_eq!(shown(b"a  "), r"a \x20");
         assert_eq!(shown(" ".as_bytes()), r"\x20");
-        assert_eq!(shown("a\u{a0}".as_bytes()), r"a\xc2\xa0");
+        assert_eq!(shown("a\u{a0}b\u{a0}".as_bytes()), r"a\xc2\xa0b\xc2\xa0");
+        assert_eq!(shown("a\u{2028}b".as_bytes()), r"a\xe2\x80\xa8b");
         assert_eq!(shown("a\u{202e}b".as_bytes()), r"a\xe2\x80\xaeb");
         assert_eq!(shown("a\u{85}b".as_bytes()), r"a\xc2\x85b");
     }

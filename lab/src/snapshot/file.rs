@@ -1,7 +1,4 @@
 //! Snapshot files: insta's format, so that its own review tool works on them, written here only.
-//!
-//! The header is read here as well, although the tests hold the format to the insta crate: that one
-//! names no line of a broken header, writes to standard error, and panics on a value like `.inf`.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -11,6 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::escape::CONFLICT;
+use super::header;
 use crate::manifest::{Diagnostic, Place, Result};
 
 /// A snapshot file's contents.
@@ -53,34 +51,7 @@ impl SnapshotFile {
     }
 
     fn to_text(&self) -> String {
-        let mut text = String::from("---\n");
-        let mut field = |indent: &str, name: &str, value: &str| {
-            // Writing to a String cannot fail.
-            let _ = writeln!(text, "{indent}{}: {}", scalar(name), scalar(value));
-        };
-        field("", "source", &self.source);
-        field("", "expression", &self.expression);
-        text.push_str("info:\n");
-        let mut field = |indent: &str, name: &str, value: &str| {
-            let _ = writeln!(text, "{indent}{}: {}", scalar(name), scalar(value));
-        };
-        let Info { kernel, release, also, programs } = &self.info;
-        match release.as_str() {
-            "" => field("  ", "kernel", kernel),
-            release => field("  ", "kernel", &format!("{kernel} ({release})")),
-        }
-        if !also.is_empty() {
-            field("  ", "also", &also.join(" "));
-        }
-        if !programs.is_empty() {
-            text.push_str("  programs:\n");
-            for (program, package) in programs {
-                let _ = writeln!(text, "    {}: {}", scalar(program), scalar(package));
-            }
-        }
-        text.push_str("---\n");
-        text.push_str(&self.body);
-        text
+        format!("---\n{}---\n{}", header::text(self), self.body)
     }
 }
 
@@ -120,28 +91,14 @@ pub(super) fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<()> {
     put().map_err(|e| Diagnostic::io("write", path, &e))
 }
 
-/// A string as YAML that insta reads as this very string; quoted where insta would quote it, so
-/// that its `accept` changes nothing.
-fn scalar(value: &str) -> String {
-    let word = matches!(value, "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "NaN");
-    let begins = value.starts_with(|c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_'));
-    let plain = |c: char| c.is_ascii_alphanumeric() || " /._+-~()=@".contains(c);
-    let number = value.starts_with("0x") || value.parse::<f64>().is_ok();
-    if begins && value.chars().all(plain) && !value.ends_with(' ') && !word && !number {
-        return value.into();
-    }
-    // Every JSON string is a YAML string of the same meaning.
-    serde_json::Value::from(value).to_string()
-}
-
 /// A file on its way to being a snapshot: for errors with a place.
-struct Text<'a> {
+pub(super) struct Text<'a> {
     path: &'a Path,
     text: &'a str,
 }
 
 impl Text<'_> {
-    fn wrong(&self, span: Range<usize>, message: &str) -> Diagnostic {
+    pub fn wrong(&self, span: Range<usize>, message: &str) -> Diagnostic {
         let way_out = if self.path.extension().is_some_and(|e| e == "new") {
             "remove it; the next run writes it again".to_string()
         } else {
@@ -165,7 +122,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<SnapshotFile> {
         }
     };
     let input = Text { path, text };
-    let mut header: Vec<(usize, &str)> = Vec::new();
+    let mut lines: Vec<(usize, &str)> = Vec::new();
     let mut body = None;
     let mut at = 0;
     for line in text.split_inclusive('\n') {
@@ -187,7 +144,7 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<SnapshotFile> {
         at += line.len();
         match body {
             None if fence && span.start > 0 => body = Some(at),
-            None if span.start > 0 => header.push((span.start, line.trim_end())),
+            None if span.start > 0 => lines.push((span.start, line.trim_end())),
             _ => {}
         }
     }
@@ -204,82 +161,8 @@ fn parse(path: &Path, bytes: &[u8]) -> Result<SnapshotFile> {
         return Err(input.wrong(text.trim_end().len()..text.len(), message));
     }
     let mut file = SnapshotFile { body: body_text.into(), ..SnapshotFile::default() };
-    read_header(&input, &header, &mut file)?;
+    header::read(&input, &lines, &mut file)?;
     Ok(file)
-}
-
-/// Reads the header's nested `NAME: VALUE` lines; fields that are not ours pass.
-fn read_header(input: &Text<'_>, lines: &[(usize, &str)], file: &mut SnapshotFile) -> Result<()> {
-    // The names that enclose a line, with their indentation.
-    let mut within: Vec<(usize, String)> = Vec::new();
-    for &(start, line) in lines {
-        let item = line.trim_start();
-        if item.is_empty() || item.starts_with('#') || item.starts_with("- ") {
-            continue;
-        }
-        let wrong = |message: &str| input.wrong(start..start + line.len(), message);
-        let indent = line.len() - item.len();
-        within.retain(|(outer, _)| *outer < indent);
-        let Some((name, value)) = split_field(item) else {
-            return Err(wrong("not a snapshot: a header line that is not `NAME: VALUE`"));
-        };
-        let (Some(name), Some(value)) = (unquote(name), unquote(value)) else {
-            return Err(wrong("not a snapshot: a header value whose quotes do not close"));
-        };
-        let outer: Vec<&str> = within.iter().map(|(_, name)| name.as_str()).collect();
-        match (outer.as_slice(), name.as_str()) {
-            ([], "source") => file.source = value,
-            ([], "expression") => file.expression = value,
-            ([], "snapshot_kind") if value == "binary" => {
-                return Err(wrong("a binary snapshot, where a transcript's is text"));
-            }
-            (["info"], "kernel") => {
-                let (kernel, release) = match value.strip_suffix(')') {
-                    Some(both) => both.rsplit_once(" (").unwrap_or((&value, "")),
-                    None => (value.as_str(), ""),
-                };
-                (file.info.kernel, file.info.release) = (kernel.into(), release.into());
-            }
-            (["info"], "also") => {
-                file.info.also = value.split_whitespace().map(str::to_string).collect();
-            }
-            (["info", "programs"], program) => {
-                file.info.programs.insert(program.into(), value);
-            }
-            _ => {}
-        }
-        within.push((indent, name));
-    }
-    Ok(())
-}
-
-/// Name and value of `NAME: VALUE`, quotes left on; the value may be missing.
-fn split_field(item: &str) -> Option<(&str, &str)> {
-    let mut quoted = false;
-    let mut before = '\0';
-    for (at, c) in item.char_indices() {
-        match c {
-            '"' if at == 0 || (quoted && before != '\\') => quoted = !quoted,
-            ':' if !quoted && at > 0 && item[at + 1..].chars().next().is_none_or(|c| c == ' ') => {
-                return Some((item[..at].trim_end(), item[at + 1..].trim()));
-            }
-            _ => {}
-        }
-        before = if before == '\\' && c == '\\' { '\0' } else { c };
-    }
-    None
-}
-
-/// A scalar's meaning; `None` where its quotes do not close.
-fn unquote(value: &str) -> Option<String> {
-    if value.starts_with('"') {
-        return serde_json::from_str(value).ok();
-    }
-    match value.strip_prefix('\'') {
-        Some(rest) => rest.strip_suffix('\'').map(|inner| inner.replace("''", "'")),
-        None if value == "~" => Some(String::new()),
-        None => Some(value.into()),
-    }
 }
 
 #[cfg(test)]

@@ -15,6 +15,8 @@ pub struct Filters(Vec<Rule>);
 struct Rule {
     regex: Regex,
     to: String,
+    /// Whether the group `keep` leaves a match alone: in the named sets only.
+    keeps: bool,
 }
 
 impl Filters {
@@ -25,10 +27,10 @@ impl Filters {
             match filter {
                 Filter::Named(name) => {
                     for (pattern, to) in named(*name) {
-                        rules.push(Rule::new(&format!("(?-u){pattern}"), to)?);
+                        rules.push(Rule::new(&format!("(?-u){pattern}"), to, true)?);
                     }
                 }
-                Filter::Replace { regex, to } => rules.push(Rule::new(regex, to)?),
+                Filter::Replace { regex, to } => rules.push(Rule::new(regex, to, false)?),
             }
         }
         Ok(Self(rules))
@@ -47,9 +49,9 @@ impl Filters {
 }
 
 impl Rule {
-    fn new(pattern: &str, to: &str) -> Result<Self> {
+    fn new(pattern: &str, to: &str, keeps: bool) -> Result<Self> {
         match Regex::new(pattern) {
-            Ok(regex) => Ok(Self { regex, to: to.into() }),
+            Ok(regex) => Ok(Self { regex, to: to.into(), keeps }),
             Err(error) => {
                 let words = error.to_string();
                 let last = words.lines().last().unwrap_or_default();
@@ -63,8 +65,8 @@ impl Rule {
         self.regex.replace_all(bytes, |found: &Captures<'_>| {
             let mut with = Vec::new();
             match found.name("keep") {
-                Some(_) => with.extend_from_slice(&found[0]),
-                None => found.expand(self.to.as_bytes(), &mut with),
+                Some(_) if self.keeps => with.extend_from_slice(&found[0]),
+                _ => found.expand(self.to.as_bytes(), &mut with),
             }
             with
         })
@@ -139,7 +141,7 @@ mod tests {
     #[test]
     fn own_patterns_come_in_order_and_take_groups() {
         let rule = |regex: &str, to: &str| Filter::Replace { regex: regex.into(), to: to.into() };
-        let list = [rule("a+(b)", "${1}c"), rule("bc", "d"), rule(r"(?-u)\xff", "e")];
+        let list = [rule("a+(b)", "${1}c"), rule("(?P<keep>bc)", "d"), rule(r"(?-u)\xff", "e")];
         let filters = Filters::compile(&list).unwrap();
         assert_eq!(&*filters.apply(b"aab \xff aa"), b"d e aa");
         assert!(matches!(filters.apply(b"nothing"), Cow::Borrowed(b"nothing")));

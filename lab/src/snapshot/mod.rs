@@ -8,6 +8,7 @@ mod diff;
 mod escape;
 mod file;
 mod filters;
+mod header;
 mod names;
 mod pending;
 mod review;

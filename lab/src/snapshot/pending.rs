@@ -109,10 +109,10 @@ struct Planned {
 impl Group {
     fn write(self, kernels: &[String]) -> Result<Vec<PendingFile>> {
         let planned = self.plan(kernels);
-        self.clear_outdated(&planned)?;
         for Planned { path, file, .. } in &planned {
             write(path, file)?;
         }
+        self.clear_outdated(&planned)?;
         Ok(planned.into_iter().map(|p| PendingFile::new(&self.home, p.path)).collect())
     }
 

@@ -105,7 +105,7 @@ impl PendingFile {
         let mut file = Self {
             case: home.case.clone(),
             target: path.with_extension(""),
-            what: What::New,
+            what: if known { What::Known } else { What::New },
             unnamed: false,
             home: home.clone(),
             variant,
@@ -123,12 +123,9 @@ impl PendingFile {
                 _ => file.unnamed = true,
             }
         }
-        let differs = file.target.exists() || file.base().exists();
-        file.what = match (known, differs) {
-            (true, _) => What::Known,
-            (false, true) => What::Changed,
-            (false, false) => What::New,
-        };
+        if !known && (file.target.exists() || file.sibling(None, false).exists()) {
+            file.what = What::Changed;
+        }
         file
     }
 
@@ -137,26 +134,33 @@ impl PendingFile {
         read(&self.path)
     }
 
-    /// What it was compared with: its own file, else the base; `None` where nothing is accepted.
+    /// What it is best compared with: what it would replace, else what its kernel has now; for a
+    /// known failure without a transcript yet that is the right one. `None`: nothing is accepted.
     pub fn accepted(&self) -> Result<Option<SnapshotFile>> {
-        match read_if_there(&self.target)? {
-            Some(file) => Ok(Some(file)),
-            None => read_if_there(&self.base()),
+        let kernel = read(&self.path).map(|file| file.info.kernel).ok();
+        let covering = kernel.and_then(|kernel| variant_for(&self.home.variants, &kernel));
+        let mut places = vec![self.target.clone()];
+        for known in [self.what == What::Known, false] {
+            places.extend(covering.map(|name| self.sibling(Some(name), known)));
+            places.push(self.sibling(None, known));
         }
+        for place in places {
+            if let Some(file) = read_if_there(&place)? {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
     }
 
     /// The target under another variant's name.
     fn renamed(&self, variant: &str) -> PathBuf {
-        self.sibling(Some(variant))
+        self.sibling(Some(variant), self.what == What::Known)
     }
 
-    fn base(&self) -> PathBuf {
-        self.sibling(None)
-    }
-
-    fn sibling(&self, variant: Option<&str>) -> PathBuf {
+    /// The accepted file of the same case and parameters for a variant.
+    fn sibling(&self, variant: Option<&str>, known: bool) -> PathBuf {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let (stem, _, known) = parse(&name).unwrap_or_default();
+        let stem = parse(&name).map_or("", |(stem, ..)| stem);
         let plain = Wanted { variant: variant.map(str::to_string), known, ..Wanted::default() };
         let ending = plain.file_name();
         let ending = ending.strip_prefix("transcript").unwrap_or_default();
@@ -311,6 +315,10 @@ mod tests {
         put(&case, "transcript.b-1@uml-5.10.known.snap.new", "uml-5.10", &["k[3]"]);
         let file = only(&case);
         assert_eq!((file.what, file.unnamed), (What::Known, true));
+        assert_eq!(file.accepted().unwrap(), None);
+        put(&case, "transcript.b-1.snap", "k2", &[]);
+        assert_eq!(file.accepted().unwrap().unwrap().info.kernel, "k2");
+        std::fs::remove_file(case.dir.join("snapshots/transcript.b-1.snap")).unwrap();
         let before = manifest(&case);
         assert!(accept(&file, None, None).unwrap_err().way_out().unwrap().contains("reason"));
         assert!(accept(&file, Some("  "), None).is_err());
@@ -365,6 +373,7 @@ mod tests {
         // Another kernel of that variant differs from it.
         put(&case, "transcript@uml-5.4.snap.new", "uml-5.4", &[]);
         assert!(only(&case).unnamed);
+        assert_eq!(only(&case).accepted().unwrap().unwrap().info.kernel, "uml-5.10");
         let error = accept(&only(&case), Some("r"), None).unwrap_err();
         assert!(error.way_out().unwrap().contains("[variant.old]"), "{error}");
     }
