@@ -1,0 +1,433 @@
+//! What a run's steps printed, and its one rendering as text: two different transcripts never
+//! render alike, so that a pass is never a coincidence.
+
+use std::fmt::Write;
+
+use super::escape::{Standing, push_line};
+use super::filters::Filters;
+use crate::manifest::{Action, MachineOp};
+
+/// What the steps of a run printed, in order.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Transcript {
+    /// The steps that began, from the first on without a gap.
+    pub entries: Vec<Entry>,
+}
+
+/// One step that began.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry {
+    /// Index into the case's steps. Not rendered: the order says it.
+    pub index: usize,
+    /// What was done.
+    pub action: Action,
+    /// The terminal's raw bytes from its start to its end.
+    pub output: Vec<u8>,
+    /// Bytes that came after its end and before the next step's start.
+    pub late: Vec<u8>,
+    /// Its status; `None`: it never ended.
+    pub status: Option<i32>,
+    /// It ended the shell.
+    pub shell_gone: bool,
+}
+
+/// Outputs of more bytes than this, after filters, are shown by head, tail, length and digest.
+const WHOLE: usize = 64 << 10;
+/// The most that head and tail of a longer one show, in bytes each.
+const PART: usize = 1 << 10;
+
+const NO_NEWLINE: &str = "\\ no newline at end of output\n";
+const EMPTY_LINE: &str = "\\ empty line at end of output\n";
+
+/// The transcript as text that ends with exactly one newline and no blank line. Injective, up to
+/// what the filters replace and to newlines at the end of a command, which mean nothing to a shell.
+pub fn render(transcript: &Transcript, filters: &Filters) -> String {
+    let mut out = String::new();
+    for entry in &transcript.entries {
+        match &entry.action {
+            Action::Run(command) => push_command(&mut out, command),
+            Action::Machine(op) => push_line(&mut out, operation(op).as_bytes(), Standing::Command),
+        }
+        push_output(&mut out, &filters.apply(&entry.output), Standing::FirstOutput);
+        match (entry.status, entry.shell_gone) {
+            (Some(0), false) => {}
+            (Some(status), false) => push(&mut out, format_args!("[status {status}]\n")),
+            (Some(status), true) => {
+                push(&mut out, format_args!("[shell ended, status {status}]\n"))
+            }
+            (None, false) => out.push_str("[not ended]\n"),
+            (None, true) => out.push_str("[shell ended, status unknown]\n"),
+        }
+        if !entry.late.is_empty() {
+            out.push_str("[late]\n");
+            push_output(&mut out, &filters.apply(&entry.late), Standing::Output);
+        }
+    }
+    if out.is_empty() {
+        out.push_str("[no steps]\n");
+    }
+    // insta, like many an editor, drops blank lines at the end of a file.
+    if out.ends_with("\n\n") {
+        out.pop();
+        out.push_str(EMPTY_LINE);
+    }
+    out
+}
+
+fn push(out: &mut String, text: std::fmt::Arguments<'_>) {
+    // Writing to a String cannot fail.
+    let _ = out.write_fmt(text);
+}
+
+fn push_command(out: &mut String, command: &str) {
+    for (number, line) in command.trim_end_matches('\n').split('\n').enumerate() {
+        out.push_str(if number == 0 { "$" } else { ">" });
+        if line.is_empty() {
+            out.push('\n');
+        } else {
+            out.push(' ');
+            push_line(out, line.as_bytes(), Standing::Command);
+        }
+    }
+}
+
+/// The marker line of a machine step, in the manifest's words.
+fn operation(op: &MachineOp) -> String {
+    match op {
+        MachineOp::PowerCut => "[machine power-cut]".into(),
+        MachineOp::Reboot => "[machine reboot]".into(),
+        MachineOp::Hotplug(disk) => format!("[machine hotplug {disk}]"),
+        MachineOp::Unplug(disk) => format!("[machine unplug {disk}]"),
+        MachineOp::Resize(disk, bytes) => format!("[machine resize {disk} {}]", size(*bytes)),
+        MachineOp::Sysrq(key) => format!("[machine sysrq {key}]"),
+    }
+}
+
+/// Bytes in the largest unit that divides them.
+fn size(bytes: u64) -> String {
+    [(30, "G"), (20, "M"), (10, "K")]
+        .into_iter()
+        .find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift)
+        .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
+fn push_output(out: &mut String, bytes: &[u8], first: Standing) {
+    if bytes.len() <= WHOLE {
+        push_lines(out, bytes, first);
+        if !bytes.is_empty() && !bytes.ends_with(b"\n") {
+            out.push_str(NO_NEWLINE);
+        }
+        return;
+    }
+    push_lines(out, &bytes[..head_end(bytes)], first);
+    let (length, digest) = (bytes.len(), blake3::hash(bytes));
+    push(out, format_args!("[cut, {length} bytes in all, blake3 {digest}]\n"));
+    push_lines(out, &bytes[tail_start(bytes)..], Standing::Output);
+    if !bytes.ends_with(b"\n") {
+        out.push_str(NO_NEWLINE);
+    }
+}
+
+fn push_lines(out: &mut String, bytes: &[u8], first: Standing) {
+    if bytes.is_empty() {
+        return;
+    }
+    let lines = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    for (number, line) in lines.split(|b| *b == b'\n').enumerate() {
+        push_line(out, line, if number == 0 { first } else { Standing::Output });
+    }
+}
+
+/// The last line end within reach, else a character's.
+fn head_end(bytes: &[u8]) -> usize {
+    match bytes[..PART].iter().rposition(|b| *b == b'\n') {
+        Some(newline) => newline + 1,
+        None => (PART - 3..=PART).rev().find(|at| is_boundary(bytes, *at)).unwrap_or(PART),
+    }
+}
+
+/// The first line start within reach, else a character's.
+fn tail_start(bytes: &[u8]) -> usize {
+    let start = bytes.len() - PART;
+    // The last byte's newline starts no line that could be shown.
+    match bytes[start - 1..bytes.len() - 1].iter().position(|b| *b == b'\n') {
+        Some(newline) => start + newline,
+        None => (start..=start + 3).find(|at| is_boundary(bytes, *at)).unwrap_or(start),
+    }
+}
+
+fn is_boundary(bytes: &[u8], at: usize) -> bool {
+    bytes[at] & 0xc0 != 0x80
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn step(command: &str, output: &[u8], status: i32) -> Entry {
+        Entry {
+            index: 0,
+            action: Action::Run(command.into()),
+            output: output.into(),
+            late: Vec::new(),
+            status: Some(status),
+            shell_gone: false,
+        }
+    }
+
+    fn show(entries: Vec<Entry>) -> String {
+        render(&Transcript { entries }, &Filters::default())
+    }
+
+    #[test]
+    fn reads_like_a_session() {
+        let cut = Entry { action: Action::Machine(MachineOp::PowerCut), ..step("", b"", 0) };
+        let entries = vec![
+            step("mount -t tmpfs none /tmp &&\n\ncd /tmp\n", b"", 0),
+            Entry { late: b"bye".to_vec(), ..step("cat m/etc/greeting", b"No such file\n", 1) },
+            cut,
+            Entry { shell_gone: true, ..step("exit 3", b"", 3) },
+            Entry { status: None, ..step("sleep 9", b"x", 0) },
+        ];
+        let expected = "$ mount -t tmpfs none /tmp &&\n>\n> cd /tmp\n$ cat m/etc/greeting\n\
+            No such file\n[status 1]\n[late]\nbye\n\\ no newline at end of output\n\
+            [machine power-cut]\n$ exit 3\n[shell ended, status 3]\n$ sleep 9\nx\n\
+            \\ no newline at end of output\n[not ended]\n";
+        assert_eq!(show(entries), expected);
+    }
+
+    #[test]
+    fn ends_with_one_newline_and_no_blank_line() {
+        assert_eq!(show(vec![]), "[no steps]\n");
+        assert_eq!(show(vec![step("a", b"", 0)]), "$ a\n");
+        assert_eq!(show(vec![step("a", b"\n", 0)]), "$ a\n\\ empty line at end of output\n");
+        assert_eq!(
+            show(vec![step("a", b"x\n\n\n", 0)]),
+            "$ a\nx\n\n\\ empty line at end of output\n"
+        );
+        assert_eq!(show(vec![step("a", b"x\n\n", 1)]), "$ a\nx\n\n[status 1]\n");
+    }
+
+    #[test]
+    fn machine_steps_in_the_manifests_words() {
+        let words = |op| operation(&op);
+        assert_eq!(words(MachineOp::Resize("a".into(), 128 << 20)), "[machine resize a 128M]");
+        assert_eq!(words(MachineOp::Resize("a".into(), 512)), "[machine resize a 512]");
+        assert_eq!(words(MachineOp::Sysrq('w')), "[machine sysrq w]");
+    }
+
+    #[test]
+    fn long_output_is_cut_at_line_ends() {
+        let numbers: Vec<u8> = (0..100_000).flat_map(|n| format!("{n}\n").into_bytes()).collect();
+        let text = show(vec![step("seq", &numbers, 0)]);
+        let (head, tail) = text.split_once("[cut, ").unwrap();
+        assert!(head.starts_with("$ seq\n0\n1\n") && head.ends_with("\n282\n"), "{head}");
+        let digest = blake3::hash(&numbers).to_string();
+        assert!(tail.starts_with(&format!("588890 bytes in all, blake3 {digest}]\n99")), "{tail}");
+        assert!(tail.ends_with("\n99999\n") && text.len() < 3 * PART);
+
+        let whole = &numbers[..WHOLE];
+        assert!(!show(vec![step("seq", whole, 0)]).contains("[cut"));
+        // One different byte in the part that is not shown.
+        let mut other = numbers.clone();
+        other[300_000] ^= 1;
+        assert_ne!(show(vec![step("seq", &other, 0)]), text);
+    }
+
+    #[test]
+    fn long_output_without_line_ends_is_cut_at_characters() {
+        let euros = format!("ab{}", "€".repeat(30_000));
+        let text = show(vec![step("x", euros.as_bytes(), 0)]);
+        assert!(!text.contains("\\x"), "{text}");
+        assert!(text.ends_with("€\n\\ no newline at end of output\n"));
+        let noise = [b'\x80'; WHOLE + 1];
+        assert!(show(vec![step("x", &noise, 0)]).len() < 10 * PART);
+        let blank = [b'\n'; WHOLE + 1];
+        assert!(show(vec![step("x", &blank, 0)]).ends_with("\n\\ empty line at end of output\n"));
+    }
+
+    /// The inverse of `render` for outputs that are not cut, written from its documentation.
+    fn decode(text: &str) -> Transcript {
+        let text = match text.strip_suffix("\n\\ empty line at end of output\n") {
+            Some(before) => format!("{before}\n\n"),
+            None => text.to_string(),
+        };
+        let mut entries: Vec<Entry> = Vec::new();
+        let (mut late, mut in_command) = (false, false);
+        for line in text.strip_suffix('\n').unwrap().split('\n') {
+            let op = match line {
+                "[machine power-cut]" => Some(MachineOp::PowerCut),
+                "[machine sysrq w]" => Some(MachineOp::Sysrq('w')),
+                _ => None,
+            };
+            if let Some(op) = op {
+                entries.push(Entry { action: Action::Machine(op), ..step("", b"", 0) });
+                (late, in_command) = (false, false);
+                continue;
+            }
+            if line == "$" || line.starts_with("$ ") {
+                let command = String::from_utf8(unescape(line.get(2..).unwrap_or(""))).unwrap();
+                entries.push(step(&command, b"", 0));
+                (late, in_command) = (false, true);
+                continue;
+            }
+            if line == "[no steps]" {
+                continue;
+            }
+            let entry = entries.last_mut().unwrap();
+            if in_command && (line == ">" || line.starts_with("> ")) {
+                let Action::Run(command) = &mut entry.action else { panic!() };
+                command.push('\n');
+                let more = unescape(line.get(2..).unwrap_or(""));
+                command.push_str(std::str::from_utf8(&more).unwrap());
+                continue;
+            }
+            in_command = false;
+            let number = |prefix| line.strip_prefix(prefix)?.strip_suffix(']')?.parse::<i32>().ok();
+            if line == "[late]" {
+                late = true;
+            } else if line == "[not ended]" {
+                entry.status = None;
+            } else if line == "[shell ended, status unknown]" {
+                (entry.status, entry.shell_gone) = (None, true);
+            } else if let Some(status) = number("[status ") {
+                entry.status = Some(status);
+            } else if let Some(status) = number("[shell ended, status ") {
+                (entry.status, entry.shell_gone) = (Some(status), true);
+            } else {
+                let into = if late { &mut entry.late } else { &mut entry.output };
+                if line == "\\ no newline at end of output" {
+                    assert_eq!(into.pop(), Some(b'\n'));
+                } else {
+                    into.extend(unescape(line));
+                    into.push(b'\n');
+                }
+            }
+        }
+        Transcript { entries }
+    }
+
+    fn unescape(line: &str) -> Vec<u8> {
+        let mut rest = line.as_bytes();
+        let mut out = Vec::new();
+        while let Some((byte, after)) = rest.split_first() {
+            let hex = after.strip_prefix(b"x").and_then(|h| std::str::from_utf8(h.get(..2)?).ok());
+            match hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
+                Some(value) if *byte == b'\\' => {
+                    out.push(value);
+                    rest = &after[3..];
+                }
+                _ => {
+                    out.push(*byte);
+                    rest = after;
+                }
+            }
+        }
+        out
+    }
+
+    /// A small generator with a fixed seed (splitmix64): failures repeat.
+    struct Dice(u64);
+
+    impl Dice {
+        fn roll(&mut self, sides: usize) -> usize {
+            self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+            let mut z = self.0;
+            z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+            z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+            (z ^ (z >> 31)) as usize % sides
+        }
+
+        /// Bytes made of what the rendering treats specially, and of noise.
+        fn bytes(&mut self, most: usize) -> Vec<u8> {
+            const PIECES: [&str; 40] = [
+                "\n",
+                "\n",
+                "\n",
+                " ",
+                "\t",
+                "\\",
+                "\\x",
+                "x",
+                "4",
+                "1",
+                "f",
+                "F",
+                "\\ ",
+                "$ ",
+                "$",
+                ">",
+                "> ",
+                "[",
+                "]",
+                "[status 1]",
+                "[late]",
+                "[not ended]",
+                "[machine power-cut]",
+                "[cut, ",
+                "[shell ended, status 1]",
+                "[no steps]",
+                "\\ no newline at end of output",
+                "\\ empty line at end of output",
+                "\\x5c",
+                "\r",
+                "\0",
+                "\x1b",
+                "\u{a0}",
+                "\u{2028}",
+                "\u{85}",
+                "é",
+                "€",
+                "<<<<<<< ",
+                "=======",
+                "---",
+            ];
+            let mut out = Vec::new();
+            for _ in 0..self.roll(most) {
+                match self.roll(50) {
+                    n if n < PIECES.len() => out.extend(PIECES[n].as_bytes()),
+                    _ => out.push(self.roll(256) as u8),
+                }
+            }
+            out
+        }
+
+        fn transcript(&mut self) -> Transcript {
+            let entries = (0..self.roll(4)).map(|_| {
+                let command = String::from_utf8_lossy(&self.bytes(6)).trim_end_matches('\n').into();
+                let action = match self.roll(6) {
+                    0 => Action::Machine(MachineOp::PowerCut),
+                    1 => Action::Machine(MachineOp::Sysrq('w')),
+                    _ => Action::Run(command),
+                };
+                let status = [None, Some(0), Some(0), Some(1), Some(-9), Some(139)][self.roll(6)];
+                let late = if self.roll(3) == 0 { self.bytes(8) } else { Vec::new() };
+                let output = self.bytes(12);
+                Entry { index: 0, action, output, late, status, shell_gone: self.roll(5) == 0 }
+            });
+            Transcript { entries: entries.collect() }
+        }
+    }
+
+    #[test]
+    fn every_rendering_leads_back_to_its_transcript() {
+        let mut dice = Dice(2);
+        for round in 0..30_000 {
+            let transcript = dice.transcript();
+            let text = render(&transcript, &Filters::default());
+            assert_eq!(decode(&text), transcript, "round {round}:\n{text}");
+            // What insta does to contents of a file.
+            assert_eq!(format!("{}\n", text.trim_end().replace("\r\n", "\n")), text);
+            assert!(text.lines().all(|l| l.trim_end() == l), "{text}");
+            assert!(text.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()));
+        }
+    }
+
+    #[test]
+    fn noise_leads_back_too() {
+        let mut dice = Dice(3);
+        let noise: Vec<u8> = (0..WHOLE).map(|_| dice.roll(256) as u8).collect();
+        let transcript = Transcript { entries: vec![step("x", &noise, 0)] };
+        assert_eq!(decode(&render(&transcript, &Filters::default())), transcript);
+    }
+}
