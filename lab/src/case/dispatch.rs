@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Instant, SystemTime};
@@ -102,8 +102,9 @@ enum Available {
 struct Candidate {
     info: Info,
     rendering: String,
-    known: bool,
-    equal: bool,
+    what: snapshot::What,
+    /// The accepted file that it equals.
+    equals: Option<PathBuf>,
 }
 
 impl Selection {
@@ -199,7 +200,8 @@ impl Dispatcher<'_> {
         let finished = self.all(requests, &kernels, jobs);
 
         let mut tally = Tally::default();
-        let mut pending = Pending::new();
+        let kernel_order: Vec<String> = requests.iter().map(|r| r.kernel.name.clone()).collect();
+        let mut pending = Pending::new(&kernel_order);
         for (request, finished) in requests.iter().zip(finished) {
             let Some((outcome, candidate)) = finished else { continue };
             tally.add(outcome);
@@ -207,7 +209,10 @@ impl Dispatcher<'_> {
                 && self.options.pending
             {
                 let (case, params) = (&request.instance.case, &request.instance.params);
-                pending.add(case, params, &request.kernel.name, c.rendering, c.info, c.known, c.equal)?;
+                match c.equals {
+                    Some(path) => pending.equal(case, params, &request.kernel.name, &path),
+                    None => pending.add(case, params, c.info, c.rendering, c.what),
+                }
             }
         }
         let written = pending.write_all()?;
@@ -246,7 +251,7 @@ impl Dispatcher<'_> {
             let kernel = spec.name.clone();
             self.sink.emit(What::Pulling { kernel, phase: progress.to_string() });
         };
-        match self.workshop.store.pull(spec, &self.workshop.apt, self.cancelled, &mut progress) {
+        match self.workshop.store.pull(spec, &self.workshop.apt, &mut progress, self.cancelled) {
             Ok(kernel) => {
                 self.sink.emit(What::Pulled {
                     kernel: spec.name.clone(),
@@ -260,7 +265,7 @@ impl Dispatcher<'_> {
                 self.sink.emit(What::Note { text: format!("{}: {what}", spec.name) });
                 Available::Gone(what)
             }
-            Err(PullError::Other(error)) => Available::Trouble(error),
+            Err(error) => Available::Trouble(error.into_diagnostic()),
         }
     }
 
@@ -387,7 +392,12 @@ impl Dispatcher<'_> {
             review: request.review,
         };
         let verdict = (self.judge)(&evidence, &expected);
-        let info = Info::new(&prepared.plan);
+        let info = Info {
+            kernel: request.kernel.name.clone(),
+            release: kernel.release.clone(),
+            also: Vec::new(),
+            programs: prepared.plan.programs.clone(),
+        };
         let candidate = self.conclude(request, &verdict, &evidence, accepted.as_ref(), info, result);
         folder.write_json("evidence.json", &evidence)?;
         folder.write_json("result.json", &result)?;
@@ -447,13 +457,18 @@ impl Dispatcher<'_> {
         // pending only where it would be accepted as a known failure.
         let acceptable = only_transcript && (!status_wrong || listed.is_some());
         result.hints = hints(request, result, acceptable);
-        let settled = matches!(result.outcome, Outcome::Pass | Outcome::Known | Outcome::Fixed);
-        (request.review && acceptable).then(|| Candidate {
-            info,
-            rendering: transcript.clone(),
-            known: listed.is_some(),
-            equal: settled,
-        })
+        let accepted = accepted?;
+        let equals = match result.outcome {
+            Outcome::Pass | Outcome::Fixed => Some(accepted.path.clone()),
+            Outcome::Known => Some(accepted.known_path.clone()),
+            _ => None,
+        };
+        let what = match (listed, &accepted.snapshot) {
+            (Some(_), _) => snapshot::What::Known,
+            (None, Some(_)) => snapshot::What::Changed,
+            (None, None) => snapshot::What::New,
+        };
+        acceptable.then(|| Candidate { info, rendering: transcript.clone(), what, equals })
     }
 
     /// A run whose machine could not even be prepared: no evidence, hence broken.

@@ -12,7 +12,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "lab", version, propagate_version = true, arg_required_else_help = true)]
 #[command(after_help = "First steps: lab doctor; lab run; lab new my-case. \
-Exit codes: lab help-exit-codes.")]
+Exit codes: lab help exit-codes.")]
 pub struct Cli {
     /// Work in DIR, as in make and git.
     #[arg(short = 'C', value_name = "DIR", global = true)]
@@ -79,9 +79,6 @@ pub enum Command {
     },
     /// Print the manual page (roff): `lab man | man -l -`.
     Man,
-    /// What each exit code says.
-    #[command(name = "help-exit-codes", hide = true)]
-    HelpExitCodes,
 }
 
 /// `lab run`.

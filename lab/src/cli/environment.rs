@@ -74,7 +74,7 @@ impl Context {
     pub fn workshop(&self, sandbox: Sandbox, keep_disks: bool) -> Result<Workshop> {
         Ok(Workshop {
             store: Store::open(&self.dirs.cache)?,
-            apt: AptSource::new(self.project.debian_mirror.clone()),
+            apt: AptSource { mirror: self.project.debian_mirror.clone() },
             cache: self.dirs.cache.clone(),
             runs: self.dirs.runs.clone(),
             runtime: self.dirs.runtime.clone(),

@@ -85,10 +85,6 @@ fn dispatch(cli: Cli) -> Result<u8> {
             edge::print(&String::from_utf8_lossy(&text));
             Ok(0)
         }
-        Command::HelpExitCodes => {
-            edge::print(EXIT_CODES);
-            Ok(0)
-        }
     }
 }
 

@@ -1,0 +1,196 @@
+//! `lab run`: cases on kernels, or one command with no case.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use super::args::RunArgs;
+use super::edge;
+use super::environment::{Cancel, Context};
+use crate::case::{Dispatcher, Instance, Options, Request, Selection, Workshop, judge};
+use crate::manifest::{
+    Action, Case, Clock, Diagnostic, MachineSpec, Needs, Result, StatusRule, Step,
+};
+use crate::report::{COMMAND, Format, Reporter, Stream, text};
+
+/// Does what `args` say.
+///
+/// # Errors
+/// A wrong selection or manifest; what goes wrong in runs is their outcome.
+pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
+    let requests = if args.command.is_empty() {
+        let selection =
+            Selection { cases: args.cases, kernels: args.kernels, twins: args.twins };
+        selection.requests(&context.project)?
+    } else {
+        if let Some(case) = args.cases.first() {
+            return Err(Diagnostic::usage(format!("a case ({case}) and a command at once"))
+                .help("leave the case out, or leave out what stands behind --"));
+        }
+        let case = command_case(context, &args.command, &args.programs)?;
+        let kernels = context.project.select_kernels(&args.kernels)?;
+        kernels
+            .into_iter()
+            .map(|kernel| Request {
+                instance: Instance::new(&case, BTreeMap::new()),
+                kernel: kernel.clone(),
+                twin_of: None,
+                review: false,
+            })
+            .collect()
+    };
+    if requests.is_empty() {
+        edge::aside("lab: nothing to run: there is no case here (lab new NAME makes one)");
+        return Ok(4);
+    }
+    if args.dry_run {
+        edge::print(&dry(&requests));
+        return Ok(0);
+    }
+    let workshop = context.workshop(args.sandbox, args.keep_disks)?;
+    let format = format(args.json);
+    let options = Options {
+        jobs: args.jobs.unwrap_or_else(cores),
+        pending: !args.no_pending,
+        fail_flaky: false,
+    };
+    perform(context, &workshop, &requests, options, format)
+}
+
+/// Runs `requests` and reports them; also what `lab runs again` does.
+///
+/// # Errors
+/// Signals that cannot be handled, pending snapshots that cannot be written.
+pub fn perform(
+    context: &Context,
+    workshop: &Workshop,
+    requests: &[Request],
+    options: Options,
+    format: Format,
+) -> Result<u8> {
+    let cancel = Cancel::install()?;
+    let (reporter, events) = Reporter::start(format);
+    let stream = Stream::new(events);
+    let outcome = Dispatcher {
+        project: &context.project,
+        workshop,
+        sink: &stream,
+        judge,
+        cancel: cancel.fd(),
+        cancelled: &cancel.flag,
+        options,
+    }
+    .run(requests);
+    drop(stream);
+    reporter.finish();
+    outcome
+}
+
+/// Text, with a live display where standard error is a terminal that can move its cursor; or JSON.
+pub fn format(json: bool) -> Format {
+    let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
+    match json {
+        true => Format::Json,
+        false => Format::Text { live: std::io::stderr().is_terminal() && !dumb },
+    }
+}
+
+/// As many runs at once as there are cores.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn dry(requests: &[Request]) -> String {
+    let rows: Vec<Vec<String>> = requests
+        .iter()
+        .map(|request| {
+            let twin = request.instance.twin.as_ref();
+            let twin = twin.map(|t| format!("twin, must end in {}", t.must)).unwrap_or_default();
+            vec![request.instance.title(), request.kernel.name.clone(), twin]
+        })
+        .collect();
+    text::columns(&rows)
+}
+
+/// A case that consists of one command.
+fn command_case(context: &Context, words: &[String], programs: &[String]) -> Result<Case> {
+    let run = match words {
+        [one] => one.clone(),
+        many => many.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" "),
+    };
+    let mut case = blank_case(context, programs)?;
+    // The program that is called, if the base image lacks it and the host has it.
+    let first = run.split_whitespace().next().unwrap_or_default().to_string();
+    let base = &context.project.images["base"];
+    let has = |name: &String| base.programs.contains(name) || base.optional.contains(name);
+    if !has(&first) && crate::image::on_host(&first) {
+        case.needs.programs.push(first);
+    }
+    case.steps = vec![Step {
+        name: None,
+        action: Action::Run(run),
+        status: StatusRule::Is(0),
+        stop: false,
+        timeout: None,
+    }];
+    Ok(case)
+}
+
+/// A machine as a case without any wishes gets it.
+///
+/// # Errors
+/// Never today; kept for manifests' defaults that may depend on the host.
+pub fn blank_case(context: &Context, programs: &[String]) -> Result<Case> {
+    Ok(Case {
+        name: COMMAND.into(),
+        dir: context.project.root.clone(),
+        summary: "one command".into(),
+        refs: Vec::new(),
+        tags: Vec::new(),
+        needs: Needs { programs: programs.to_vec(), ..Needs::default() },
+        machine: MachineSpec {
+            memory: 256 << 20,
+            cpus: 1,
+            cmdline: Vec::new(),
+            disks: Vec::new(),
+            shares: Vec::new(),
+            trace: Vec::new(),
+            clock: Clock::Real,
+            timeout: Duration::from_secs(600),
+            image: "base".into(),
+        },
+        params: BTreeMap::new(),
+        steps: Vec::new(),
+        filters: Vec::new(),
+        asserts: Vec::new(),
+        allow: Vec::new(),
+        variants: BTreeMap::new(),
+        twins: Vec::new(),
+        files: BTreeMap::new(),
+    })
+}
+
+/// A word as the shell reads it back unchanged.
+fn quoted(word: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "-_./=:,+%@".contains(c);
+    match !word.is_empty() && word.chars().all(plain) {
+        true => word.to_string(),
+        false => format!("'{}'", word.replace('\'', r"'\''")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::quoted;
+
+    #[test]
+    fn words_survive_the_shell() {
+        for word in ["a", "a b", "it's", "", "$x;`y`", "-n", "a\nb"] {
+            let output = std::process::Command::new("sh")
+                .args(["-c", &format!("printf %s {}", quoted(word))])
+                .output()
+                .unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), word);
+        }
+    }
+}
