@@ -82,7 +82,7 @@ fn reads_as_marker(line: &[u8], standing: Standing) -> bool {
 }
 
 /// Characters that a reviewer cannot see or tell from a space, or that change how their neighbours
-/// are shown: controls, and the invisible and direction-changing formats of Unicode (UAX 9, UTS 55).
+/// are shown: controls, and Unicode's invisible and direction-changing formats (UAX 9, UTS 55).
 fn is_hidden(c: char) -> bool {
     c.is_control()
         || (c.is_whitespace() && c != ' ')

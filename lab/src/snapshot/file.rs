@@ -104,7 +104,8 @@ impl Text<'_> {
         } else {
             let file = self.path.display();
             format!(
-                "restore it with `git checkout -- {file}`, or remove it, run the case and accept what it says"
+                "restore it with `git checkout -- {file}`, or remove it, run the case and accept \
+                 what it says"
             )
         };
         Diagnostic::usage(message)

@@ -56,7 +56,7 @@ impl Rule {
                 let words = error.to_string();
                 let last = words.lines().last().unwrap_or_default();
                 Err(Diagnostic::usage(format!("the filter /{pattern}/ is not a pattern: {last}"))
-                    .help("the syntax is that of Rust's regex crate: no look-around, no backreferences"))
+                    .help("the syntax is the regex crate's: no look-around, no backreferences"))
             }
         }
     }

@@ -1,8 +1,9 @@
-//! The header of a snapshot file: the part of YAML that insta's own writer makes of nested names and
-//! strings.
+//! The header of a snapshot file: the part of YAML that insta's own writer makes of nested names
+//! and strings.
 //!
-//! The tests of [`super::file`] hold it to the insta crate. That crate does not read it here, because
-//! it names no line of a broken header, writes to standard error, and panics on a value like `.inf`.
+//! The tests of [`super::file`] hold it to the insta crate (1.49). That crate does not read it here:
+//! it names no line of a broken header, writes to standard error where there is none, and panics on
+//! a value like `.inf`.
 
 use std::fmt::Write;
 

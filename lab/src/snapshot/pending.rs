@@ -259,6 +259,8 @@ mod tests {
         let after =
             bench.command(&[("k2", "x"), ("k1", "x"), ("k3", "y"), ("k4", "z"), ("k5", "y")]);
         assert_eq!(after, ["transcript x", "transcript@k3 +k5 y", "transcript@k4 z"]);
+        let after = bench.command(&[("k4", "x"), ("k3", "y"), ("k2", "y"), ("k1", "y")]);
+        assert_eq!(after, ["transcript x", "transcript@k3 +k2 +k1 y"]);
         assert_eq!(list([&bench.case]).unwrap()[0].what, What::New);
     }
 

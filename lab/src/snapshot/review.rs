@@ -234,7 +234,14 @@ fn add_variant(manifest: &Path, name: &str, kernels: &[String], reason: &str) ->
         })
     };
     let table = parse(&text)?;
-    if table.get("variant").and_then(|v| v.get(name)).is_some() {
+    if let Some(there) = table.get("variant").and_then(|v| v.get(name)) {
+        let globs = there.get("kernels").and_then(|k| k.clone().try_into().ok());
+        let variant = Variant { kernels: globs.unwrap_or_default(), reason: String::new() };
+        let there = BTreeMap::from([(name.to_string(), variant)]);
+        // Accepted a moment ago, with another transcript of the same kernels.
+        if kernels.iter().all(|kernel| variant_for(&there, kernel).is_some()) {
+            return Ok(());
+        }
         return Err(Diagnostic::usage(format!("case.toml has a variant {name} already")).help(
             "choose another name, or add the kernel to that variant's list and run the case again",
         ));
@@ -361,6 +368,19 @@ mod tests {
         assert!(taken.message().contains("already"), "{taken}");
         accept(&only(&case), Some("r"), Some("new")).unwrap();
         assert_eq!(names(&case), ["transcript@new.snap", "transcript@old.snap"]);
+    }
+
+    #[test]
+    fn two_transcripts_of_one_kernel_make_one_variant() {
+        let folder = tempfile::tempdir().unwrap();
+        let case = case(folder.path(), "a", &[]);
+        put(&case, "transcript.a-1@k1.snap.new", "k1", &[]);
+        put(&case, "transcript.a-2@k1.snap.new", "k1", &[]);
+        for file in list([&case]).unwrap() {
+            accept(&file, Some("r"), Some("old")).unwrap();
+        }
+        assert_eq!(names(&case), ["transcript.a-1@old.snap", "transcript.a-2@old.snap"]);
+        assert_eq!(manifest(&case).matches("[variant.old]").count(), 1);
     }
 
     #[test]

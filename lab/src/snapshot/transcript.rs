@@ -424,6 +424,22 @@ mod tests {
     }
 
     #[test]
+    fn every_rendering_survives_its_file() {
+        use super::super::file::{Info, SnapshotFile, read, write};
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("transcript.snap");
+        let mut dice = Dice(4);
+        for _ in 0..500 {
+            let text = render(&dice.transcript(), &Filters::default());
+            let file = SnapshotFile::new("a", &Default::default(), Info::default(), text.clone());
+            write(&path, &file).unwrap();
+            assert_eq!(read(&path).unwrap().body, text);
+            insta::Snapshot::from_file(&path).unwrap().save(&path).unwrap();
+            assert_eq!(read(&path).unwrap().body, text);
+        }
+    }
+
+    #[test]
     fn noise_leads_back_too() {
         let mut dice = Dice(3);
         let noise: Vec<u8> = (0..WHOLE).map(|_| dice.roll(256) as u8).collect();
