@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::reader::{Source, Table, Text, kind};
+use super::reader::Table;
+use super::source::{Source, Text};
 use super::values::{is_file_name, is_identifier, is_word};
 use super::{
-    Action, Assertion, Backend, Case, Detector, Filter, ImageSpec, KernelSpec, MachineSpec,
-    NamedFilter, Needs, Result, StatusRule, Step, image_toml, machine_toml, schema, twin_toml,
+    Backend, Case, Detector, ImageSpec, KernelSpec, MachineSpec, Needs, Result, image_toml,
+    machine_toml, schema, step_toml, twin_toml,
 };
 
 /// What a case is validated against.
@@ -67,11 +68,11 @@ pub(super) fn read(source: &Source, name: &str, dir: &Path, around: &Around<'_>)
         refs: top.strings("refs")?.iter().map(|text| text.to_string()).collect(),
         tags: words(&top, "tags", "a tag", "-_.", "slow")?,
         needs: needs(&top)?,
-        steps: steps(&top, &machine)?,
+        steps: step_toml::steps(&top, &machine)?,
         machine,
         params,
-        filters: filters(&top)?,
-        asserts: asserts(&top)?,
+        filters: step_toml::filters(&top)?,
+        asserts: step_toml::asserts(&top)?,
         allow: top.strings("allow")?.iter().map(|text| text.trim().to_string()).collect(),
         variants: twin_toml::variants(&top)?,
         twins,
@@ -175,168 +176,6 @@ fn values(source: &Source, name: &Text<'_>, list: &Spanned<DeValue<'_>>) -> Resu
     Ok(values)
 }
 
-fn steps(top: &Table<'_>, machine: &MachineSpec) -> Result<Vec<Step>> {
-    let tables = top.tables("step", &schema::STEP)?;
-    if tables.is_empty() {
-        return Err(top
-            .error_at("step", "this case does nothing: it has no [[step]]")
-            .help("add [[step]] and below it run = \"...\""));
-    }
-    tables.iter().map(|table| step(table, machine)).collect()
-}
-
-fn step(table: &Table<'_>, machine: &MachineSpec) -> Result<Step> {
-    let action = match (table.string("run")?, table.string("machine")?) {
-        (Some(run), None) => {
-            let text = run.trim_end();
-            if text.trim().is_empty() {
-                return Err(run
-                    .error("this step runs nothing")
-                    .help("write a command, or remove it"));
-            }
-            if text.contains('\0') {
-                return Err(run
-                    .error("a NUL byte cannot be typed at a shell")
-                    .help("let printf make it: printf '\\\\000'"));
-            }
-            Action::Run(text.into())
-        }
-        (None, Some(operation)) => {
-            if table.get("status").is_some() {
-                return Err(table
-                    .error_at("status", "only a step with `run` has a status")
-                    .help("remove `status`"));
-            }
-            Action::Machine(machine_toml::operation(&operation, &machine.disks)?)
-        }
-        (Some(_), Some(_)) => {
-            return Err(table
-                .error_at("machine", "a step has `run` or `machine`, not both")
-                .help("make two steps of it"));
-        }
-        (None, None) => {
-            return Err(table
-                .error("this step does nothing")
-                .help("give it `run` (a command) or `machine` (for example \"power-cut\")"));
-        }
-    };
-    let timeout = match table.string("timeout")? {
-        Some(text) => {
-            let timeout = machine_toml::duration(&text)?;
-            if timeout > machine.timeout {
-                let whole = humantime::format_duration(machine.timeout);
-                return Err(text
-                    .error(format!("this is longer than the machine lives, {whole}"))
-                    .help("raise `timeout` in [machine], or lower this one"));
-            }
-            Some(timeout)
-        }
-        None => None,
-    };
-    let name = match table.get("name") {
-        Some(_) => Some(table.required("name")?.trim().to_string()),
-        None => None,
-    };
-    Ok(Step { name, action, status: status(table)?, stop: table.flag("stop")?, timeout })
-}
-
-fn status(table: &Table<'_>) -> Result<StatusRule> {
-    match table.get("status").map(Spanned::get_ref) {
-        Some(DeValue::String(text)) if text == "any" => Ok(StatusRule::Any),
-        Some(DeValue::String(text)) => Err(table
-            .error_at("status", format!("`{text}` is not a status"))
-            .help("a number from 0 to 255, or \"any\" where the status is the finding")),
-        _ => {
-            let status = table.whole("status", 0..256)?.unwrap_or(0);
-            Ok(StatusRule::Is(i32::try_from(status).unwrap_or(0)))
-        }
-    }
-}
-
-fn filters(top: &Table<'_>) -> Result<Vec<Filter>> {
-    let known = [
-        ("addresses", NamedFilter::Addresses),
-        ("uuids", NamedFilter::Uuids),
-        ("times", NamedFilter::Times),
-    ];
-    let mut filters = Vec::new();
-    for entry in top.list("filters")? {
-        if let DeValue::String(_) = entry.get_ref() {
-            let name = Text::of(top.source(), "a filter", entry)?;
-            filters.push(Filter::Named(name.choose("a named filter", &known)?));
-            continue;
-        }
-        if !matches!(entry.get_ref(), DeValue::Table(_)) {
-            let found = kind(entry.get_ref());
-            return Err(top
-                .source()
-                .error(entry.span(), format!("a filter is a string or a table, not {found}"))
-                .help("\"addresses\", \"uuids\", \"times\" or { regex = \"..\", to = \"..\" }"));
-        }
-        let table = Table::of(top.source(), "filters", entry, &schema::FILTER, None)?;
-        let pattern = table.required("regex")?;
-        let regex = regex::bytes::Regex::new(&pattern).map_err(|error| {
-            let error = error.to_string();
-            let why = error.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            pattern
-                .error(format!("`{}` is not a regex: {why}", pattern.as_str()))
-                .help("the syntax is the regex crate's; in TOML '...' keeps backslashes")
-        })?;
-        let to = match table.string("to")? {
-            Some(to) => to,
-            None => {
-                return Err(table
-                    .error("this filter lacks `to`")
-                    .help("to = \"\" removes what `regex` finds"));
-            }
-        };
-        check_groups(&to, &regex)?;
-        filters.push(Filter::Replace { regex: pattern.to_string(), to: to.to_string() });
-    }
-    Ok(filters)
-}
-
-/// `$NAME` of a group that is not there would silently be empty; `$1x` is the group `1x`.
-fn check_groups(to: &Text<'_>, regex: &regex::bytes::Regex) -> Result<()> {
-    let mut rest = to.as_str();
-    while let Some(at) = rest.find('$') {
-        rest = &rest[at + 1..];
-        if let Some(after) = rest.strip_prefix('$') {
-            rest = after;
-            continue;
-        }
-        let group = match rest.strip_prefix('{') {
-            Some(braced) => braced.split_once('}').map_or("", |(group, _)| group),
-            None => {
-                let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-                &rest[..end.unwrap_or(rest.len())]
-            }
-        };
-        let there = match group.parse::<usize>() {
-            Ok(number) => number < regex.captures_len(),
-            Err(_) => regex.capture_names().flatten().any(|name| name == group),
-        };
-        if !group.is_empty() && !there {
-            return Err(to
-                .error(format!("`regex` has no group `{group}`"))
-                .help("write ${1} before a letter, and $$ for a dollar sign"));
-        }
-    }
-    Ok(())
-}
-
-fn asserts(top: &Table<'_>) -> Result<Vec<String>> {
-    let mut asserts = Vec::new();
-    for text in top.strings("assert")? {
-        Assertion::parse(&text).map_err(|why| {
-            text.error(format!("`{}` is not an assertion: {why}", text.as_str()))
-                .help("TERM cmp [NUMBER *] TERM, for example \"read.p99 < 2 * write.p99\"")
-        })?;
-        asserts.push(text.trim().to_string());
-    }
-    Ok(asserts)
-}
-
 /// What the guest sees in /case. A folder that the case shares is not copied as well.
 fn files(dir: &Path, machine: &MachineSpec) -> Result<BTreeMap<String, PathBuf>> {
     let mut files = BTreeMap::new();
@@ -360,13 +199,15 @@ fn files(dir: &Path, machine: &MachineSpec) -> Result<BTreeMap<String, PathBuf>>
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::project::tests::folder;
-    use super::super::{Change, Clock, MachineOp, Project, ShareMode};
+    use super::super::{
+        Action, Change, Clock, Filter, MachineOp, NamedFilter, Project, ShareMode, StatusRule,
+    };
     use super::*;
 
     /// Loads one case with what it brings along; `text` goes below the summary.
-    fn load(text: &str) -> Result<Case> {
+    pub fn load(text: &str) -> Result<Case> {
         let text = format!("summary = 's'\n{text}");
         let folder = folder(&[
             ("lab.toml", ""),
@@ -381,8 +222,8 @@ mod tests {
         Project::load(folder.path()).unwrap().cases.remove("c").unwrap()
     }
 
-    /// A step, so that only the slip looked for is there.
-    fn error(text: &str) -> String {
+    /// What is wrong with `text`, which gets a step, so that only the slip looked for is there.
+    pub fn error(text: &str) -> String {
         match load(&format!("{text}\n[[step]]\nrun = 'true'")) {
             Ok(_) => panic!("no error: {text}"),
             Err(error) => {
@@ -495,93 +336,13 @@ mod tests {
     }
 
     #[test]
-    fn machines() {
-        let e = |text: &str| error(&format!("[machine]\n{text}"));
-        assert!(e("memory = '64MB'").contains("`64MB` is not a size"));
-        assert!(e("memory = '256'").contains("too little"));
-        assert!(e("timeout = '20'").contains("`20` is not a duration"));
-        assert!(e("timeout = '0s'").contains("no time at all"));
-        assert!(e("clock = 'virtal'").contains("did you mean `virtual`?"));
-        assert!(e("image = 'bsae'").contains("did you mean `base`?"));
-        assert!(e("cmdline = ['a b']").contains("not one word"));
-        assert!(e("trace = ['block']").contains("is not SUBSYSTEM:EVENT"));
-        let disk = |text: &str| e(&format!("disks = [{text}]"));
-        assert!(disk("{ name = 'a', size = '1000' }").contains("whole sectors"));
-        assert!(disk("{ name = 'a/b', size = '1M' }").contains("not a name for a disk"));
-        assert!(disk("{ name = 'a' }").contains("lacks `size`"));
-        let two = "{ name = 'a', size = '1M' }, { name = 'a', size = '1M' }";
-        assert!(disk(two).starts_with("cases/c/case.toml:3:48: there are two disks `a`"));
-        let clock = e("clock = 'virtual'\ndisks = [{ name = 'a', size = '1M' }]");
-        assert!(clock.starts_with("cases/c/case.toml:4:9: disks of the host"), "{clock}");
-        let share = |text: &str| e(&format!("shares = [{{ {text} }}]"));
-        assert!(share("host = 'nope', guest = '/m'").contains("no folder `nope`"));
-        assert!(share("host = 'fixtures', guest = 'm'").contains("not an absolute path"));
-        assert!(share("host = 'fixtures', guest = '/dev/x'").contains("the lab's own"));
-        assert!(share("host = '/', guest = '/m'").contains("outside = true"));
-        assert!(share("host = 'fixtures', guest = '/m', mode = 'rx'").contains("not a mode"));
-        let text = "[machine]\nshares = [{ host = '/', guest = '/m', outside = true }]";
-        assert!(load(&format!("{text}\n[[step]]\nrun = 'true'")).is_ok());
-    }
-
-    #[test]
-    fn steps_do_one_thing() {
-        let e = |text: &str| error(&format!("[machine]\ntimeout = '9s'\n[[step]]\n{text}"));
-        assert!(e("run = 'a'\nmachine = 'reboot'").contains("`run` or `machine`, not both"));
-        assert!(e("name = 'n'").contains("does nothing"));
-        assert!(e("run = ' '").contains("runs nothing"));
-        assert!(e("run = \"a\\u0000b\"").contains("NUL"));
-        assert!(e("run = 'a'\nstatus = 256").contains("out of range"));
-        assert!(e("run = 'a'\nstatus = 'all'").contains("\"any\""));
-        assert!(e("run = 'a'\ntimeout = '10s'").contains("longer than the machine lives, 9s"));
-        assert!(e("machine = 'reboot'\nstatus = 0").contains("only a step with `run`"));
-        assert!(e("machine = 'rebot'").contains("did you mean `reboot`?"));
-        assert!(e("machine = 'hotplug'").contains("written \"hotplug DISK\""));
-        assert!(e("machine = 'unplug a'").contains("declare it"));
-        assert!(e("machine = 'sysrq ww'").contains("sysrq KEY"));
-        assert!(e("filters = ['uuids']").contains("the top of the file"));
-    }
-
-    #[test]
     fn lists_at_the_top() {
-        assert!(error("filters = ['uuid']").contains("did you mean `uuids`?"));
-        assert!(error("filters = [{ regex = '(', to = '' }]").contains("unclosed group"));
-        assert!(error("filters = [{ regex = 'x' }]").contains("lacks `to`"));
-        assert!(error("filters = [{ regex = '(x)', to = '$1y' }]").contains("no group `1y`"));
-        assert!(
-            error("filters = [1]").contains("a filter is a string or a table, not a whole number")
-        );
-        assert!(error("assert = ['a = b']").contains("is not an assertion"));
         assert!(error("tags = ['a b']").contains("is not a tag"));
         assert!(error("allow = ['']").contains("empty entry"));
         let kconfig = error("needs.kconfig = ['CONFIG_EXT4_FS']");
         assert!(kconfig.contains("without CONFIG_ and value: \"EXT4_FS\""), "{kconfig}");
         assert!(error("needs.backend = ['kvm']").contains("one of uml, qemu"));
         assert!(error("needs.detectors = ['lockdeb']").contains("`lockdep`"));
-    }
-
-    #[test]
-    fn params_variants_and_twins() {
-        assert!(error("params.PATH = ['x']").contains("a meaning of its own"));
-        assert!(error("params.a-b = ['x']").contains("variable of the shell"));
-        assert!(error("params.a = []").contains("wants a list of values"));
-        assert!(error("params.a = [4]").contains("is a string, not a whole number"));
-        assert!(error("params.a = ['x', 'x']").contains("stands twice"));
-        assert!(error("params.a = ['x/y']").contains("snapshot's file name"));
-        let variant = "kernels = ['uml-*']\nreason = 'r'\n";
-        let two = error(&format!("[variant.a]\n{variant}[variant.b]\n{variant}"));
-        assert!(two.contains("belongs to variant `a` already"), "{two}");
-        assert!(error("[variant.a]\nkernels = ['[']\nreason = 'r'").contains("is not a glob"));
-        assert!(error("[variant.a]\nkernels = ['x']").contains("lacks `reason`"));
-        let e = |text: &str| error(&format!("[[twin]]\n{text}"));
-        assert!(e("must = 'pass'\nwith = { kernel = 'uml-5.10' }").contains("a twin must fail"));
-        assert!(e("must = 'fail:'\nwith = { kernel = 'uml-5.10' }").contains("no reason behind"));
-        assert!(e("must = 'fail'").contains("lacks `with`"));
-        assert!(e("must = 'fail'\nwith = {}").contains("changes nothing"));
-        assert!(e("must = 'fail'\nwith = { kernel = 'uml-5.1' }").contains("did you mean"));
-        assert!(e("must = 'fail'\nwith = { params = { a = '1' } }").contains("no parameter `a`"));
-        assert!(e("must = 'fail'\nwith = { config = ['CONFIG_X=y'] }").contains("SYMBOL=VALUE"));
-        assert!(e("must = 'fail'\nwith = { files = { gretting = 'x' } }").contains("`greeting`"));
-        assert!(e("must = 'fail'\nwith = { files = { greeting = 'x' } }").contains("no file `x`"));
     }
 
     #[test]

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::reader::{Source, Table};
+use super::reader::Table;
+use super::source::Source;
 use super::values::is_guest_path;
 use super::{ImageFile, ImageSpec, Result, schema};
 

@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::reader::{Table, Text};
+use super::reader::Table;
+use super::source::Text;
 use super::values::{is_file_name, is_name, is_word};
 use super::{Arch, Diagnostic, KernelSpec, Place, Provider, Result, nearest};
 
@@ -247,7 +248,7 @@ pub(super) fn unknown<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{reader::Source, schema};
+    use super::super::{schema, source::Source};
     use super::*;
 
     fn kernels(text: &str) -> Result<BTreeMap<String, KernelSpec>> {

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use super::kernel_toml::{self, Written};
-use super::reader::{Source, Table, Text};
+use super::reader::Table;
+use super::source::{Source, Text};
 use super::values::{is_glob, is_name};
 use super::{Known, MatrixSpec, Place, Result, schema, twin_toml};
 

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use super::reader::{Table, Text};
+use super::reader::Table;
+use super::source::Text;
 use super::values::{DURATION_HELP, SIZE_HELP, is_guest_path, is_word, parse_duration, parse_size};
 use super::{
     Clock, Disk, ImageSpec, MachineOp, MachineSpec, Result, Share, ShareMode, kernel_toml, nearest,
@@ -241,5 +242,39 @@ pub(super) fn operation(text: &Text<'_>, disks: &[Disk]) -> Result<MachineOp> {
                 .error(format!("`{}` is nothing that can be done to a machine", text.as_str()))
                 .help(help))
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::case_toml::tests::{error, load};
+
+    #[test]
+    fn machines() {
+        let e = |text: &str| error(&format!("[machine]\n{text}"));
+        assert!(e("memory = '64MB'").contains("`64MB` is not a size"));
+        assert!(e("memory = '256'").contains("too little"));
+        assert!(e("timeout = '20'").contains("`20` is not a duration"));
+        assert!(e("timeout = '0s'").contains("no time at all"));
+        assert!(e("clock = 'virtal'").contains("did you mean `virtual`?"));
+        assert!(e("image = 'bsae'").contains("did you mean `base`?"));
+        assert!(e("cmdline = ['a b']").contains("not one word"));
+        assert!(e("trace = ['block']").contains("is not SUBSYSTEM:EVENT"));
+        let disk = |text: &str| e(&format!("disks = [{text}]"));
+        assert!(disk("{ name = 'a', size = '1000' }").contains("whole sectors"));
+        assert!(disk("{ name = 'a/b', size = '1M' }").contains("not a name for a disk"));
+        assert!(disk("{ name = 'a' }").contains("lacks `size`"));
+        let two = "{ name = 'a', size = '1M' }, { name = 'a', size = '1M' }";
+        assert!(disk(two).starts_with("cases/c/case.toml:3:48: there are two disks `a`"));
+        let clock = e("clock = 'virtual'\ndisks = [{ name = 'a', size = '1M' }]");
+        assert!(clock.starts_with("cases/c/case.toml:4:9: disks of the host"), "{clock}");
+        let share = |text: &str| e(&format!("shares = [{{ {text} }}]"));
+        assert!(share("host = 'nope', guest = '/m'").contains("no folder `nope`"));
+        assert!(share("host = 'fixtures', guest = 'm'").contains("not an absolute path"));
+        assert!(share("host = 'fixtures', guest = '/dev/x'").contains("the lab's own"));
+        assert!(share("host = '/', guest = '/m'").contains("outside = true"));
+        assert!(share("host = 'fixtures', guest = '/m', mode = 'rx'").contains("not a mode"));
+        let text = "[machine]\nshares = [{ host = '/', guest = '/m', outside = true }]";
+        assert!(load(&format!("{text}\n[[step]]\nrun = 'true'")).is_ok());
     }
 }

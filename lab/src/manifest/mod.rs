@@ -17,6 +17,8 @@ mod schema;
 mod script;
 mod select;
 pub mod skeleton;
+mod source;
+mod step_toml;
 mod twin_toml;
 mod values;
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::reader::Source;
+use super::source::Source;
 use super::values::is_name;
 use super::{
     Case, Diagnostic, ImageSpec, Project, Result, case_toml, image_toml, kernel_toml, lab_toml,

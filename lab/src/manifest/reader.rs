@@ -3,64 +3,14 @@
 //! serde would give the first unknown field without its nearest neighbour, and wrong values
 //! without their span: therefore the manifests are read from the spanned document.
 
-use std::ops::{Deref, Range};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::schema::Section;
-use super::{Diagnostic, Place, Result, nearest};
-
-/// A manifest's file name, as the user would name it, and its text.
-#[derive(Clone, Debug)]
-pub(super) struct Source {
-    file: PathBuf,
-    text: Arc<str>,
-}
-
-impl Source {
-    /// A text that is already there.
-    pub(super) fn new(file: impl Into<PathBuf>, text: &str) -> Self {
-        Self { file: file.into(), text: text.into() }
-    }
-
-    /// Reads `path`; errors call it `shown`.
-    pub(super) fn read(path: &Path, shown: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Diagnostic::io("read", shown, &e))?;
-        match String::from_utf8(bytes) {
-            Ok(text) => Ok(Self::new(shown, &text)),
-            Err(error) => {
-                let at = error.utf8_error().valid_up_to();
-                let text = String::from_utf8_lossy(error.as_bytes());
-                Err(Self::new(shown, &text)
-                    .error(at..at + 1, "this is not UTF-8 text, and TOML is")
-                    .help("save the file as UTF-8"))
-            }
-        }
-    }
-
-    /// The document, or where its syntax breaks.
-    pub(super) fn parse(&self) -> Result<Spanned<DeTable<'_>>> {
-        DeTable::parse(&self.text).map_err(|error| {
-            let what = error.message().trim_end().replace('\n', "; ");
-            let end = self.text.len();
-            self.error(error.span().unwrap_or(end..end), format!("this is not TOML: {what}"))
-                .help("strings stand in quotes, lists in [ ], and a key stands once in its section")
-        })
-    }
-
-    /// A manifest error at a byte range.
-    pub(super) fn error(&self, span: Range<usize>, message: impl Into<String>) -> Diagnostic {
-        Diagnostic::usage(message).at(self.place(span))
-    }
-
-    /// A place in this file.
-    pub(super) fn place(&self, span: Range<usize>) -> Place {
-        Place { file: self.file.clone(), text: self.text.clone(), span }
-    }
-}
+use super::source::{Source, Text, kind};
+use super::{Diagnostic, Place, Result};
 
 /// A table whose keys have been checked against its section.
 #[derive(Clone, Debug)]
@@ -68,14 +18,6 @@ pub(super) struct Table<'d> {
     source: &'d Source,
     section: &'static Section,
     table: &'d DeTable<'d>,
-    span: Range<usize>,
-}
-
-/// A string of a manifest and where it stands.
-#[derive(Clone, Debug)]
-pub(super) struct Text<'d> {
-    source: &'d Source,
-    text: &'d str,
     span: Range<usize>,
 }
 
@@ -181,7 +123,7 @@ impl<'d> Table<'d> {
 
     fn text(&self, key: &str, value: &'d Spanned<DeValue<'d>>, wants: &str) -> Result<Text<'d>> {
         match value.get_ref() {
-            DeValue::String(text) => Ok(Text { source: self.source, text, span: value.span() }),
+            DeValue::String(text) => Ok(Text::new(self.source, text, value.span())),
             _ => Err(self.wrong(key, value, wants)),
         }
     }
@@ -290,10 +232,10 @@ impl<'d> Table<'d> {
             .iter()
             .map(|(name, value)| {
                 let text = name.get_ref().as_ref();
-                (Text { source: self.source, text, span: name.span() }, value)
+                (Text::new(self.source, text, name.span()), value)
             })
             .collect();
-        entries.sort_by_key(|(name, _)| name.span.start);
+        entries.sort_by_key(|(name, _)| name.span().start);
         Ok(entries)
     }
 
@@ -318,69 +260,5 @@ impl<'d> Table<'d> {
             .into_iter()
             .map(|(name, value)| Ok((name, self.text(key, value, "a table of strings")?)))
             .collect()
-    }
-}
-
-impl<'d> Text<'d> {
-    /// A value that must be a string; `what` says what it is.
-    pub(super) fn of(
-        source: &'d Source,
-        what: &str,
-        value: &'d Spanned<DeValue<'d>>,
-    ) -> Result<Self> {
-        match value.get_ref() {
-            DeValue::String(text) => Ok(Self { source, text, span: value.span() }),
-            other => Err(source
-                .error(value.span(), format!("{what} is a string, not {}", kind(other)))
-                .help("put it in quotes")),
-        }
-    }
-
-    /// The string, with the manifest's lifetime.
-    pub(super) fn as_str(&self) -> &'d str {
-        self.text
-    }
-
-    /// An error about this string.
-    pub(super) fn error(&self, message: impl Into<String>) -> Diagnostic {
-        self.source.error(self.span.clone(), message)
-    }
-
-    /// Its place.
-    pub(super) fn place(&self) -> Place {
-        self.source.place(self.span.clone())
-    }
-
-    /// One of a table of words; else an error that names the nearest and all.
-    pub(super) fn choose<T: Copy>(&self, what: &str, words: &[(&'static str, T)]) -> Result<T> {
-        if let Some((_, value)) = words.iter().find(|(word, _)| *word == self.text) {
-            return Ok(*value);
-        }
-        let known: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-        let help = match nearest(self.text, known.iter().copied()) {
-            Some(near) => format!("did you mean `{near}`? There are {}", known.join(", ")),
-            None => format!("one of {}", known.join(", ")),
-        };
-        Err(self.error(format!("`{}` is not {what}", self.text)).help(help))
-    }
-}
-
-impl Deref for Text<'_> {
-    type Target = str;
-    fn deref(&self) -> &str {
-        self.text
-    }
-}
-
-/// A value's type in words.
-pub(super) fn kind(value: &DeValue<'_>) -> &'static str {
-    match value {
-        DeValue::String(_) => "a string",
-        DeValue::Integer(_) => "a whole number",
-        DeValue::Float(_) => "a number with a point",
-        DeValue::Boolean(_) => "true or false",
-        DeValue::Datetime(_) => "a date",
-        DeValue::Array(_) => "a list",
-        DeValue::Table(_) => "a table",
     }
 }

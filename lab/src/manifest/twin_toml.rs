@@ -3,21 +3,20 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use super::reader::{Table, Text};
-use super::values::{glob, is_file_name, is_word};
+use super::reader::Table;
+use super::source::Text;
+use super::values::{glob, is_word};
 use super::{Change, KernelSpec, Result, Twin, Variant, kernel_toml, nearest, schema};
 
 /// Reads all `[variant.NAME]`.
 pub(super) fn variants(top: &Table<'_>) -> Result<BTreeMap<String, Variant>> {
     let mut variants: BTreeMap<String, Variant> = BTreeMap::new();
     for (name, table) in top.named("variant", &schema::VARIANT)? {
-        // `transcript@NAME.known.snap` must say one thing only.
-        if !is_file_name(&name) || name.ends_with(".known") || &*name == "known" {
+        // What `lab accept` takes as well.
+        if !is_word(&name, "_+-.") || name.len() > 64 {
             return Err(name
                 .error(format!("`{}` is not a name for a variant", name.as_str()))
-                .help(
-                    "small letters, digits, `.`, `_` and `-`: it becomes part of a file's name",
-                ));
+                .help("up to 64 letters, digits, `_`, `+`, `-` and `.`: it is in a file's name"));
         }
         let mut kernels = Vec::new();
         for text in table.required_strings("kernels")? {
@@ -160,12 +159,42 @@ pub(super) fn is_symbol(text: &str) -> bool {
     is_word(text, "_") && !text.starts_with("CONFIG_")
 }
 
-/// Values stand in the names of snapshots, and in variables of the shell.
+/// Values stand in variables of the shell and, escaped, in the names of snapshots.
 pub(super) fn check_param_value(value: &Text<'_>) -> Result<()> {
-    if is_word(value, "._+,=:%-") && !value.starts_with('.') {
+    if value.len() <= 200 && !value.contains(char::is_control) {
         return Ok(());
     }
     Err(value
         .error(format!("`{}` cannot be the value of a parameter", value.escape_debug()))
-        .help("letters, digits and ._+,=:%- : it becomes part of a snapshot's file name"))
+        .help("one line of at most 200 bytes; longer things go into files beside case.toml"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::case_toml::tests::error;
+
+    #[test]
+    fn params_variants_and_twins_say_what_is_wrong() {
+        assert!(error("params.PATH = ['x']").contains("a meaning of its own"));
+        assert!(error("params.a-b = ['x']").contains("variable of the shell"));
+        assert!(error("params.a = []").contains("wants a list of values"));
+        assert!(error("params.a = [4]").contains("is a string, not a whole number"));
+        assert!(error("params.a = ['x', 'x']").contains("stands twice"));
+        assert!(error("params.a = [\"x\\ny\"]").contains("cannot be the value"));
+        let variant = "kernels = ['uml-*']\nreason = 'r'\n";
+        let two = error(&format!("[variant.a]\n{variant}[variant.b]\n{variant}"));
+        assert!(two.contains("belongs to variant `a` already"), "{two}");
+        assert!(error("[variant.a]\nkernels = ['[']\nreason = 'r'").contains("is not a glob"));
+        assert!(error("[variant.a]\nkernels = ['x']").contains("lacks `reason`"));
+        let e = |text: &str| error(&format!("[[twin]]\n{text}"));
+        assert!(e("must = 'pass'\nwith = { kernel = 'uml-5.10' }").contains("a twin must fail"));
+        assert!(e("must = 'fail:'\nwith = { kernel = 'uml-5.10' }").contains("no reason behind"));
+        assert!(e("must = 'fail'").contains("lacks `with`"));
+        assert!(e("must = 'fail'\nwith = {}").contains("changes nothing"));
+        assert!(e("must = 'fail'\nwith = { kernel = 'uml-5.1' }").contains("did you mean"));
+        assert!(e("must = 'fail'\nwith = { params = { a = '1' } }").contains("no parameter `a`"));
+        assert!(e("must = 'fail'\nwith = { config = ['CONFIG_X=y'] }").contains("SYMBOL=VALUE"));
+        assert!(e("must = 'fail'\nwith = { files = { gretting = 'x' } }").contains("`greeting`"));
+        assert!(e("must = 'fail'\nwith = { files = { greeting = 'x' } }").contains("no file `x`"));
+    }
 }
