@@ -1,0 +1,94 @@
+//! lab.toml: reads one file; [`super::project`] lays the project's over the embedded one.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::kernel_toml::{self, Written};
+use super::reader::Table;
+use super::source::{Source, Text};
+use super::values::{is_glob, is_name};
+use super::{Known, MatrixSpec, Place, Result, schema, twin_toml};
+
+/// One lab.toml as written.
+pub(super) struct Lab {
+    /// `None` where it has no `default-kernels`.
+    pub default_kernels: Option<Vec<String>>,
+    /// `[debian] mirror`.
+    pub mirror: Option<String>,
+    /// `[kernel.NAME]`.
+    pub kernels: BTreeMap<String, Written>,
+    /// `[[known]]`.
+    pub known: Vec<Known>,
+    /// `[matrix.NAME]`.
+    pub matrices: BTreeMap<String, MatrixSpec>,
+    /// Kernels that are meant by name, to be looked up when all kernels are there.
+    pub mentioned: Vec<(String, Place)>,
+}
+
+/// Reads one; relative paths in it are relative to `root`.
+pub(super) fn read(source: &Source, root: &Path) -> Result<Lab> {
+    let document = source.parse()?;
+    let top = Table::top(source, &document, &schema::LAB)?;
+    let mut mentioned = Vec::new();
+    let default_kernels = match top.get("default-kernels") {
+        Some(_) => Some(globs(&top.required_strings("default-kernels")?, &mut mentioned)?),
+        None => None,
+    };
+    let mut kernels = BTreeMap::new();
+    for (name, table) in top.named("kernel", &schema::KERNEL)? {
+        kernels.insert(name.to_string(), kernel_toml::read(&name, &table, root)?);
+    }
+    let mut known = Vec::new();
+    for table in top.tables("known", &schema::KNOWN)? {
+        let case = table.required("case")?;
+        twin_toml::check_glob(&case)?;
+        known.push(Known {
+            case: case.to_string(),
+            kernel: globs(&table.required_strings("kernel")?, &mut mentioned)?,
+            reason: table.required("reason")?.trim().into(),
+            signature: match table.get("signature") {
+                Some(_) => Some(table.required("signature")?.trim().into()),
+                None => None,
+            },
+        });
+    }
+    let mut matrices = BTreeMap::new();
+    for (name, table) in top.named("matrix", &schema::MATRIX)? {
+        if !is_name(&name) {
+            return Err(name
+                .error(format!("`{}` is not a name for a matrix", name.as_str()))
+                .help("letters, digits, `.`, `_`, `+` and `-`, for example ci"));
+        }
+        let cases = table.required_strings("cases")?;
+        cases.iter().try_for_each(twin_toml::check_glob)?;
+        let cases = cases.iter().map(|text| text.to_string()).collect();
+        let kernels = globs(&table.required_strings("kernels")?, &mut mentioned)?;
+        matrices.insert(name.to_string(), MatrixSpec { kernels, cases });
+    }
+    Ok(Lab { default_kernels, mirror: mirror(&top)?, kernels, known, matrices, mentioned })
+}
+
+fn mirror(top: &Table<'_>) -> Result<Option<String>> {
+    let Some(table) = top.table("debian", &schema::DEBIAN)? else { return Ok(None) };
+    let Some(mirror) = table.string("mirror")? else { return Ok(None) };
+    let schemes = ["http://", "https://", "file:/"];
+    // It becomes a word of a line of an apt source list.
+    let one_word = !mirror.contains(|c: char| c.is_whitespace() || c.is_control());
+    if !one_word || !schemes.iter().any(|scheme| mirror.starts_with(scheme)) {
+        return Err(mirror
+            .error(format!("`{}` is not the URL of a mirror", mirror.escape_debug()))
+            .help("for example mirror = \"http://deb.debian.org/debian\""));
+    }
+    Ok(Some(mirror.trim_end_matches('/').into()))
+}
+
+/// Globs of kernels; those that are plain names are noted in `mentioned`.
+fn globs(texts: &[Text<'_>], mentioned: &mut Vec<(String, Place)>) -> Result<Vec<String>> {
+    for text in texts {
+        twin_toml::check_glob(text)?;
+        if !is_glob(text) {
+            mentioned.push((text.to_string(), text.place()));
+        }
+    }
+    Ok(texts.iter().map(|text| text.to_string()).collect())
+}
