@@ -22,6 +22,17 @@ pub const MAX_LINE: usize = 4 << 20;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Nonce(pub [u8; 16]);
 
+impl Nonce {
+    /// Bytes that only the holders of the nonce can know: one block a purpose and number.
+    pub fn derive(&self, purpose: &str, number: u64) -> [u8; 32] {
+        let key = blake3::derive_key("lab derived bytes 1", &self.0);
+        let mut hasher = blake3::Hasher::new_keyed(&key);
+        hasher.update(&number.to_le_bytes());
+        hasher.update(purpose.as_bytes());
+        *hasher.finalize().as_bytes()
+    }
+}
+
 /// Which way a record goes; part of what the MAC covers, so that an echo is not a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {

@@ -1,0 +1,147 @@
+//! The end of a guest: kill, unmount, sync, power off; and the words that are left when nothing
+//! else can be said.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::thread::sleep;
+use std::time::Duration;
+
+use nix::errno::Errno;
+use nix::mount::{MntFlags, umount2};
+use nix::sys::reboot::{RebootMode, reboot};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::stat::{Mode, SFlag, makedev, mknod};
+use nix::unistd::{Pid, sync};
+
+/// How often a busy mount is tried again, with waits of 5, 10, 20... ms between: a killed process'
+/// last references go away a little later than the process.
+const ATTEMPTS: u32 = 5;
+
+/// Into the kernel's log, at a level that `quiet` lets through.
+pub fn last_words(text: &str) {
+    let open = |path: &str| OpenOptions::new().write(true).open(path);
+    let kmsg = open("/dev/kmsg").or_else(|_| {
+        let mode = Mode::from_bits_truncate(0o600);
+        mknod("/.kmsg", SFlag::S_IFCHR, mode, makedev(1, 11))?;
+        let opened = open("/.kmsg");
+        let _ = fs::remove_file("/.kmsg");
+        opened
+    });
+    if let Ok(mut kmsg) = kmsg {
+        // One write is one record; a newline would end it.
+        let _ = kmsg.write_all(format!("<3>lab-init: {}\n", text.replace('\n', " ")).as_bytes());
+    }
+}
+
+/// A panic of PID 1 must not end in the kernel's own panic, which would be taken for a finding:
+/// it powers off without an end record, so that the host says "broken".
+pub fn off_on_panic() {
+    std::panic::set_hook(Box::new(|info| {
+        last_words(&info.to_string());
+        off()
+    }));
+}
+
+/// Powers off; does not return.
+pub fn off() -> ! {
+    let _ = reboot(RebootMode::RB_POWER_OFF);
+    // Only without the right to: not PID 1 of a guest.
+    std::process::exit(1)
+}
+
+/// Kills everything except PID 1 and the kernel's own.
+pub fn kill_all() {
+    // ESRCH: there was nothing.
+    let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
+}
+
+/// What is mounted now, by the kernel's mount numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Mounted(Vec<u32>);
+
+impl Mounted {
+    /// Reads /proc/self/mountinfo.
+    pub fn now() -> Self {
+        Self(read_mounts().into_iter().map(|mount| mount.id).collect())
+    }
+}
+
+/// Unmounts all that was mounted since `base`, newest first, and syncs. Returns what stayed, with
+/// the errno's words.
+pub fn unmount_since(base: &Mounted) -> Vec<String> {
+    let mut left = Vec::new();
+    for attempt in 0..ATTEMPTS {
+        left.clear();
+        let mut busy = false;
+        for mount in read_mounts().iter().rev().filter(|mount| !base.0.contains(&mount.id)) {
+            if let Err(errno) = umount2(mount.point.as_str(), MntFlags::UMOUNT_NOFOLLOW) {
+                busy |= errno == Errno::EBUSY;
+                left.push(format!("{}: {}", mount.point, errno.desc()));
+            }
+        }
+        if !busy {
+            break;
+        }
+        sleep(Duration::from_millis(5 << attempt));
+    }
+    sync();
+    left
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct MountPoint {
+    id: u32,
+    point: String,
+}
+
+fn read_mounts() -> Vec<MountPoint> {
+    let bytes = fs::read("/proc/self/mountinfo").unwrap_or_default();
+    String::from_utf8_lossy(&bytes).lines().filter_map(mount_point).collect()
+}
+
+/// `22 1 0:20 / /proc rw,nosuid - proc proc rw` (proc_pid_mountinfo(5)): number and place.
+fn mount_point(line: &str) -> Option<MountPoint> {
+    let mut words = line.split(' ');
+    let id = words.next()?.parse().ok()?;
+    Some(MountPoint { id, point: unescape(words.nth(3)?) })
+}
+
+/// The kernel writes blanks, tabs, newlines and backslashes as `\` and three octal digits.
+fn unescape(text: &str) -> String {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let Some((&first, after)) = rest.split_first() {
+        let octal = after.get(..3).filter(|_| first == b'\\');
+        let code = octal.and_then(|digits| std::str::from_utf8(digits).ok());
+        match code.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mount_points_with_odd_names() {
+        let line = r"36 35 98:0 /mnt1 /mnt/a\040b\134c rw,noatime master:1 - ext3 /dev/root rw";
+        assert_eq!(mount_point(line), Some(MountPoint { id: 36, point: r"/mnt/a b\c".into() }));
+        assert_eq!(unescape(r"\04"), r"\04");
+        assert_eq!(unescape(r"a\999"), r"a\999");
+        assert_eq!(mount_point("nonsense"), None);
+    }
+
+    #[test]
+    fn this_process_has_a_root() {
+        assert!(read_mounts().iter().any(|mount| mount.point == "/"));
+    }
+}
