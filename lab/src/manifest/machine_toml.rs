@@ -74,7 +74,9 @@ pub(super) fn read(table: Option<&Table<'_>>, around: &Around<'_>) -> Result<Mac
     if spec.clock == Clock::Virtual && !spec.disks.is_empty() {
         return Err(table
             .error_at("disks", "disks of the host cannot live by a virtual clock")
-            .help("make them in the guest (modprobe brd, or losetup on a file in /tmp), or remove clock = \"virtual\""));
+            .help(
+                "make them in the guest (brd, or loop on tmpfs), or remove clock = \"virtual\"",
+            ));
     }
     if let Some(text) = table.string("timeout")? {
         spec.timeout = duration(&text)?;

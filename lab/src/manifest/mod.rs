@@ -13,6 +13,8 @@ mod lab_toml;
 mod machine_toml;
 mod project;
 mod reader;
+#[cfg(test)]
+mod reference;
 mod schema;
 mod script;
 mod select;

@@ -43,7 +43,7 @@ pub struct Case {
     /// Changes under which the case must fail: `[[twin]]`.
     pub twins: Vec<Twin>,
     /// Files beside case.toml that the guest sees in /case: path below /case and file on the host.
-    /// Everything in the folder but case.toml, snapshots/, README* and dot files.
+    /// Everything in the folder but case.toml, snapshots/, README*, dot files and shared folders.
     pub files: BTreeMap<String, PathBuf>,
 }
 

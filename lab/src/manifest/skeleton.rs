@@ -243,4 +243,27 @@ mod tests {
         assert!(create_case(&project, "mine").is_err());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
     }
+
+    #[test]
+    fn mangled_manifests_are_errors_with_a_place_and_never_panics() {
+        let folder = folder(&[("lab.toml", ""), ("cases/mine/x", "")]);
+        let file = folder.path().join("cases/mine/case.toml");
+        let whole = turned_on(&case("mine"));
+        let cuts = whole.char_indices().step_by(37).map(|(at, _)| whole[..at].to_string());
+        let swaps = [('"', "'"), ('=', "= 1 #"), ('[', "{"), ('\n', "\0"), ('a', "ü")];
+        let swaps = swaps.into_iter().map(|(from, to)| whole.replace(from, to));
+        let missing = (0..whole.lines().count()).map(|gone| {
+            let rest = whole.lines().enumerate().filter(|(number, _)| *number != gone);
+            rest.map(|(_, line)| line).collect::<Vec<_>>().join("\n")
+        });
+        for text in cuts.chain(swaps).chain(missing) {
+            std::fs::write(&file, &text).unwrap();
+            let project = Project::load(folder.path()).unwrap();
+            if let Err(error) = &project.cases["mine"] {
+                let place = error.place().unwrap_or_else(|| panic!("no place: {error}"));
+                assert!(place.span.end <= text.len() && text.get(place.span.clone()).is_some());
+                assert!(error.way_out().is_some(), "no way out: {error}");
+            }
+        }
+    }
 }

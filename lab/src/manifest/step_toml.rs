@@ -24,7 +24,9 @@ pub(super) fn steps(top: &Table<'_>, machine: &MachineSpec) -> Result<Vec<Step>>
 fn step(table: &Table<'_>, machine: &MachineSpec) -> Result<Step> {
     let action = match (table.string("run")?, table.string("machine")?) {
         (Some(run), None) => {
-            let text = run.trim_end();
+            // A file with a DOS editor's line ends: the shell would take \r for part of a word.
+            let text = run.replace("\r\n", "\n");
+            let text = text.trim_end();
             if text.trim().is_empty() {
                 return Err(run
                     .error("this step runs nothing")
