@@ -149,7 +149,7 @@ impl Guest {
     fn run_steps(&mut self, steps: &[GuestStep]) -> Result<u32> {
         for (index, step) in (0u32..).zip(steps) {
             let (status, shell_gone) = self.run_step(index, &step.run)?;
-            if shell_gone || (step.stop && status != 0) {
+            if shell_gone || step.stop_unless.is_some_and(|right| status != right) {
                 return Ok(index + 1);
             }
         }

@@ -3,19 +3,17 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::{Instant, SystemTime};
-
-use lab_proto::Nonce;
 
 use super::evidence::Evidence;
 use super::folder::RunFolder;
 use super::needs;
 use super::observe::{Observation, Progress, Watch, observe};
-use super::plan::Instance;
-use super::prepare::{Workshop, start};
+use super::plan::{Instance, TwinOf};
+use super::prepare::{Workshop, new_nonce, start};
 use super::verdict::{Expected, Outcome, Verdict, settle};
 use crate::kernel::{Kernel, PullError};
 use crate::machine::room;
@@ -61,15 +59,6 @@ pub struct Request {
     pub twin_of: Option<TwinOf>,
     /// Whether there is a snapshot to be held against at all.
     pub review: bool,
-}
-
-/// The run that a twin is a changed copy of.
-#[derive(Clone, Debug)]
-pub struct TwinOf {
-    /// Its parameters.
-    pub params: BTreeMap<String, String>,
-    /// Its kernel.
-    pub kernel: String,
 }
 
 /// Runs requests.
@@ -363,6 +352,7 @@ impl Dispatcher<'_> {
             &request.kernel,
             kernel,
             image,
+            request.twin_of.clone(),
             (folder.path(), scratch.path()),
         )?;
         folder.write_json("plan.json", &prepared.plan)?;
@@ -372,7 +362,7 @@ impl Dispatcher<'_> {
         let watch = Watch {
             instance,
             folder: folder.path(),
-            nonce: nonce()?,
+            nonce: new_nonce()?,
             modules: prepared.modules.clone(),
             cancel: self.cancel,
             progress: &progress,
@@ -588,16 +578,6 @@ fn run_name(request: &Request) -> String {
         name.push_str(&format!(".{key}-{}", value.chars().map(plain).collect::<String>()));
     }
     format!("{name}@{}", request.kernel.name)
-}
-
-fn nonce() -> Result<Nonce> {
-    use std::io::Read;
-    let mut nonce = Nonce::default();
-    let path = Path::new("/dev/urandom");
-    std::fs::File::open(path)
-        .and_then(|mut file| file.read_exact(&mut nonce.0))
-        .map_err(|e| Diagnostic::io("read", path, &e))?;
-    Ok(nonce)
 }
 
 /// Memory that guests may take together: what the host could give when the command began, less a

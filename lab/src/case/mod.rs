@@ -11,11 +11,11 @@ mod prepare;
 mod verdict;
 
 pub use crate::manifest::Case;
-pub use dispatch::{Dispatcher, Judge, Options, Request, Selection, TwinOf};
+pub use dispatch::{Dispatcher, Judge, Options, Request, Selection};
 pub use evidence::{Evidence, Stall, StepEvidence, Tracked};
 pub use folder::{RunFolder, RunInfo, RunState, list as list_runs};
 pub use needs::missing;
 pub use observe::{Observation, Watch, observe};
-pub use plan::{Instance, PlannedKernel, RunPlan};
-pub use prepare::{Prepared, Workshop};
+pub use plan::{Instance, PlannedKernel, RunPlan, TwinOf};
+pub use prepare::{Prepared, Workshop, new_nonce, start};
 pub use verdict::{Expected, Outcome, Reason, Signature, Verdict, judge, settle};

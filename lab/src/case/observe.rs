@@ -125,7 +125,6 @@ const LOG: usize = 0;
 const TERMINAL: usize = 1;
 const CONTROL: usize = 2;
 const WORDS: usize = 3;
-const ENDING: usize = 4;
 const CANCEL: usize = 5;
 
 impl Observer<'_> {

@@ -18,6 +18,15 @@ pub struct Instance {
     pub twin: Option<Twin>,
 }
 
+/// The run that a twin is a changed copy of, and whose accepted transcript it is held against.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct TwinOf {
+    /// Its parameters.
+    pub params: BTreeMap<String, String>,
+    /// Its kernel.
+    pub kernel: String,
+}
+
 /// The kernel of a run, as it was.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct PlannedKernel {
@@ -40,6 +49,8 @@ pub struct RunPlan {
     pub lab: String,
     /// What is run.
     pub instance: Instance,
+    /// For a twin: what it is a changed copy of.
+    pub twin_of: Option<TwinOf>,
     /// On what.
     pub kernel: PlannedKernel,
     /// Digest of the image.

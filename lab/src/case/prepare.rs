@@ -1,10 +1,13 @@
 //! From a request to a machine that can start: kernel, image, disks, and the plan that says it all.
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use lab_proto::Nonce;
+
 use super::needs;
-use super::plan::{Instance, PlannedKernel, RunPlan, default_cmdline};
+use super::plan::{Instance, PlannedKernel, RunPlan, TwinOf, default_cmdline};
 use crate::image::{self, Extra, Image};
 use crate::kernel::{AptSource, Kernel, Store};
 use crate::machine::{Isolation, Machine, MachinePlan, disk, room, uml::Uml};
@@ -61,6 +64,7 @@ impl Workshop {
     /// # Errors
     /// No room for the guest's memory, a disk that cannot be made, a configuration that cannot be
     /// read.
+    #[expect(clippy::too_many_arguments, reason = "each is a different noun of the run")]
     pub fn prepare(
         &self,
         id: &str,
@@ -68,9 +72,9 @@ impl Workshop {
         spec: &KernelSpec,
         kernel: &Kernel,
         image: Image,
-        folders: (&Path, &Path),
+        twin_of: Option<TwinOf>,
+        (folder, scratch): (&Path, &Path),
     ) -> Result<Prepared> {
-        let (folder, scratch) = folders;
         let case = &instance.case;
         self.check_room(case.machine.memory)?;
         let disks_in = if self.keep_disks { folder } else { scratch }.join("disks");
@@ -94,6 +98,7 @@ impl Workshop {
             id: id.to_string(),
             lab: env!("CARGO_PKG_VERSION").to_string(),
             instance: instance.clone(),
+            twin_of,
             kernel: PlannedKernel {
                 spec: spec.clone(),
                 key: kernel.key.to_string(),
@@ -158,6 +163,19 @@ pub fn start(backend: Backend, plan: &MachinePlan) -> Result<Box<dyn Machine>> {
         Backend::Uml => Ok(Box::new(Uml::start(plan)?)),
         Backend::Qemu => Err(Diagnostic::trouble("the QEMU backend is not there yet")),
     }
+}
+
+/// A fresh secret for a run.
+///
+/// # Errors
+/// /dev/urandom cannot be read.
+pub fn new_nonce() -> Result<Nonce> {
+    let mut nonce = Nonce::default();
+    let path = Path::new("/dev/urandom");
+    std::fs::File::open(path)
+        .and_then(|mut file| file.read_exact(&mut nonce.0))
+        .map_err(|e| Diagnostic::io("read", path, &e))?;
+    Ok(nonce)
 }
 
 fn image_spec<'a>(project: &'a Project, name: &str) -> Result<&'a ImageSpec> {

@@ -7,7 +7,7 @@ use serde_json::json;
 use super::args::ListArgs;
 use super::edge;
 use super::environment::Context;
-use crate::manifest::{Action, Case, Clock, Result, StatusRule, create_case, init as make_project};
+use crate::manifest::{Action, Case, Clock, Result, StatusRule, skeleton};
 use crate::report::text::{self, BAD, BOLD, DIM, paint};
 
 /// Lists the cases; one with an error in its manifest is listed with it.
@@ -22,7 +22,7 @@ pub fn list(context: &Context, args: &ListArgs) -> Result<u8> {
         project.select_cases(&args.cases)?.iter().map(|case| case.name.as_str()).collect()
     };
     if args.json {
-        let list: Vec<_> = selected.iter().map(|name| match &project.cases[*name] {
+        let list = selected.iter().map(|name| match &project.cases[*name] {
             Ok(case) => json!({
                 "name": case.name, "summary": case.summary, "tags": case.tags,
                 "refs": case.refs, "params": case.params, "twins": case.twins.len(),
@@ -77,8 +77,8 @@ fn described(case: &Case) -> String {
     row("programs", case.needs.programs.join(" "));
     row("modules", case.needs.modules.join(" "));
     row("memory", text::size(machine.memory));
-    row("disks", list(&machine.disks, |d| format!("/dev/lab/{} {}", d.name, text::size(d.size))));
-    row("shares", list(&machine.shares, |s| {
+    row("disks", joined(&machine.disks, |d| format!("/dev/lab/{} {}", d.name, text::size(d.size))));
+    row("shares", joined(&machine.shares, |s| {
         format!("{} at {} ({:?})", s.host.display(), s.guest.display(), s.mode).to_lowercase()
     }));
     if machine.clock == Clock::Virtual {
@@ -126,7 +126,7 @@ fn described(case: &Case) -> String {
     text
 }
 
-fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
+fn joined<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
     items.iter().map(show).collect::<Vec<_>>().join(", ")
 }
 
@@ -135,7 +135,7 @@ fn list<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
 /// # Errors
 /// The name is none, or taken.
 pub fn new(context: &Context, name: &str) -> Result<u8> {
-    let path = create_case(&context.project, name)?;
+    let path = skeleton::create_case(&context.project, name)?;
     edge::print(&format!("{}\nedit it, then: lab run {name}\n", path.display()));
     Ok(0)
 }
@@ -145,7 +145,7 @@ pub fn new(context: &Context, name: &str) -> Result<u8> {
 /// # Errors
 /// There is one already.
 pub fn init(folder: &Path) -> Result<u8> {
-    let path = make_project(folder)?;
+    let path = skeleton::init(folder)?;
     edge::print(&format!("{}\nnext: lab new my-case\n", path.display()));
     Ok(0)
 }

@@ -2,6 +2,7 @@
 //! terminal, and PID 1's records. Bytes go to the run's folder as they come, so that memory stays
 //! small whatever a guest prints.
 
+mod attach;
 mod control;
 mod log;
 mod splat;
@@ -11,6 +12,7 @@ use std::os::fd::BorrowedFd;
 
 use nix::errno::Errno;
 
+pub use attach::{Session, attach, window};
 pub use control::{Control, Incoming};
 pub use log::Log;
 pub use splat::{Splat, SplatKind, signature_of};

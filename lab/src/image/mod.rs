@@ -53,6 +53,11 @@ pub struct Image {
     lease: Lease,
 }
 
+/// Whether the host has a program of this name.
+pub fn on_host(program: &str) -> bool {
+    search::SearchPath::of_host().find(program).is_some()
+}
+
 /// Assembles an image, or takes it from `cache` (the user's cache folder; images/ is made in it)
 /// where none of its inputs has changed. Programs are searched on the PATH of this process and in
 /// the sbin folders.

@@ -44,7 +44,7 @@ pub fn plan(steps: &[&str]) -> GuestPlan {
         disks: vec![],
         shares: vec![],
         work: Work::Steps(
-            steps.iter().map(|run| GuestStep { run: (*run).into(), stop: false }).collect(),
+            steps.iter().map(|run| GuestStep { run: (*run).into(), stop_unless: None }).collect(),
         ),
     }
 }
