@@ -160,6 +160,16 @@ mod tests {
     }
 
     #[test]
+    fn a_library_that_only_the_cache_knows_is_marked() {
+        let (folder, mut libraries) = (tempfile::tempdir().unwrap(), Libraries::of_host());
+        let path = folder.path().join("liblab-test.so.1");
+        fs::copy("/proc/self/exe", &path).unwrap();
+        libraries.cached.insert("liblab-test.so.1".into(), vec![path.clone()]);
+        let found = libraries.find("liblab-test.so.1", &[], this_machine());
+        assert_eq!(found, Some(Found::ByCache(path)));
+    }
+
+    #[test]
     fn a_damaged_cache_is_no_cache() {
         assert!(parse_cache(b"").is_none());
         assert!(parse_cache(b"glibc-ld.so.cache1.1").is_none());

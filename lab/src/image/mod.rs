@@ -4,6 +4,7 @@
 mod collect;
 mod elf;
 mod libraries;
+mod needs;
 mod newc;
 mod packages;
 mod provenance;

@@ -81,8 +81,8 @@ mod tests {
             rest = reader.finish().unwrap();
             seen.push((entry.0, entry.1, entry.2, data));
         }
-        let expected: [(&str, u32, (u32, u32), &[u8]); 6] = [
-            ("bin", 0o120777, (0, 0), b"usr/bin"),
+        let expected = [
+            ("bin", 0o120777, (0, 0), &b"usr/bin"[..]),
             ("dev", 0o040755, (0, 0), b""),
             ("dev/console", 0o020600, (5, 1), b""),
             ("usr", 0o040755, (0, 0), b""),

@@ -246,6 +246,36 @@ fn folders_scripts_and_texts() {
     assert!(entries.contains_key("usr/bin/cmp"), "and what env is told to run");
 }
 
+/// With the C linker that building lab needs anyway.
+#[test]
+fn run_time_paths_are_followed() {
+    let (cache, host) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let at = |name: &str| host.path().canonicalize().unwrap().join(name);
+    for folder in ["bin", "lib"] {
+        fs::create_dir(at(folder)).unwrap();
+    }
+    fs::write(at("x.c"), "int lab_x(void) { return 0; }\n").unwrap();
+    fs::write(at("main.c"), "int lab_x(void); int main(void) { return lab_x(); }\n").unwrap();
+    for tags in ["--disable-new-dtags", "--enable-new-dtags"] {
+        let cc = |arguments: &[&str]| {
+            let done = Command::new("cc").current_dir(host.path()).args(arguments).status();
+            assert!(done.unwrap().success(), "{arguments:?}");
+        };
+        cc(&["-shared", "-fPIC", "-o", "lib/liblabx.so", "x.c"]);
+        let rpath = format!("-Wl,{tags},-rpath,$ORIGIN/../lib");
+        cc(&["-o", "bin/lab-main", "main.c", "-Llib", "-llabx", &rpath]);
+        let program = at("bin/lab-main").to_str().unwrap().to_string();
+        let image = assemble(&tiny(), &programs(&[&program]), cache.path()).unwrap();
+        let entries = unpack(&image);
+        let library = at("lib/liblabx.so").to_str().unwrap()[1..].to_string();
+        assert!(entries.contains_key(&library), "{tags}");
+        assert_eq!(link(&entries, "usr/local/sbin/lab-main"), program);
+        fs::remove_file(at("lib/liblabx.so")).unwrap();
+        let said = assemble(&tiny(), &programs(&[&program]), cache.path()).unwrap_err().to_string();
+        assert!(said.contains("needs the library liblabx.so"), "{said}");
+    }
+}
+
 #[test]
 fn what_is_missing_is_said() {
     let cache = tempfile::tempdir().unwrap();
@@ -308,41 +338,4 @@ fn the_programs_run_in_a_chroot() {
         .unwrap();
     let text = String::from_utf8_lossy(&output.stdout);
     assert_eq!(text, "a b root\nl\n1\n", "{}", String::from_utf8_lossy(&output.stderr));
-}
-
-#[test]
-#[ignore = "measurement"]
-fn measure() {
-    let cache = PathBuf::from("/tmp/imgmeasure");
-    let _ = fs::remove_dir_all(&cache);
-    let mut nobash = base();
-    nobash.optional.clear();
-    for (spec, extra) in [
-        (base(), Extra::default()),
-        (nobash.clone(), Extra::default()),
-        (tiny(), Extra::default()),
-        (base(), programs(&["dmsetup", "mkfs.ext4"])),
-    ] {
-        let start = Instant::now();
-        let image = assemble(&spec, &extra, &cache).unwrap();
-        let cold = start.elapsed();
-        let start = Instant::now();
-        assemble(&spec, &extra, &cache).unwrap();
-        let first = start.elapsed();
-        let mut all: Vec<_> = (0..50)
-            .map(|_| {
-                let s = Instant::now();
-                assemble(&spec, &extra, &cache).unwrap();
-                s.elapsed()
-            })
-            .collect();
-        all.sort();
-        println!(
-            "{} {} bytes {} files cold {cold:?} hot first {first:?} median {:?}",
-            &image.cpio.display(),
-            fs::metadata(&image.cpio).unwrap().len(),
-            image.provenance.len(),
-            all[25]
-        );
-    }
 }
