@@ -1,18 +1,12 @@
-//! The low file descriptors: the standard three, which the kernel may not give, and the one on
-//! which the steps' shell reports.
+//! The standard descriptors, which the kernel may not give.
 
 use std::fs;
 use std::io::Write;
-use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd};
 
-use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
-use nix::libc;
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
-
-/// Where the shell finds its status pipe. One digit, because dash redirects no others; high, because
-/// people take the low ones.
-pub const STATUS: RawFd = 8;
+use nix::unistd::{dup2_stderr, dup2_stdin, dup2_stdout};
 
 /// Opens /dev/null on those of 0, 1 and 2 that are closed, so that nothing else lands there.
 pub fn keep_standard() {
@@ -25,17 +19,16 @@ pub fn keep_standard() {
     }
 }
 
-/// Points 0, 1 and 2 at /dev/null and takes [`STATUS`] out of circulation: the shell's start dups
-/// onto that number, which must not be one that the standard library uses for itself then.
-pub fn set_up_init() -> nix::Result<()> {
+/// Points 0, 1 and 2 at /dev/null.
+///
+/// # Errors
+/// There is no /dev/null and none can be made.
+pub fn silence() -> nix::Result<()> {
     keep_standard();
     let null = open_null()?;
-    nix::unistd::dup2_stdin(&null)?;
-    nix::unistd::dup2_stdout(&null)?;
-    nix::unistd::dup2_stderr(&null)?;
-    // SAFETY: `null` is open; the duplicate belongs to nobody and stays open for ever.
-    let kept = unsafe { libc::fcntl(null.as_raw_fd(), libc::F_DUPFD_CLOEXEC, STATUS) };
-    if Errno::result(kept)? == STATUS { Ok(()) } else { Err(Errno::EBUSY) }
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)
 }
 
 /// To standard error, without caring whether anybody reads it.

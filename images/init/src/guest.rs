@@ -1,7 +1,7 @@
 //! The life of a guest: one poll(2) loop that serves the host, the terminal and the shell, and the
 //! story of a run told on top of it.
 
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,7 +14,7 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
 use crate::channels::{Channel, Control, devices};
-use crate::descriptors::set_up_init;
+use crate::descriptors::silence;
 use crate::load::release;
 use crate::mark::mark;
 use crate::power::{self, Mounted};
@@ -37,7 +37,7 @@ const DEATH: Duration = Duration::from_secs(2);
 /// PID 1 from the first instruction to the power's end.
 pub fn main() -> c_int {
     let mounted = mounts::mount_table();
-    let guest = set_up_init().context("/dev/null").and_then(|()| Guest::open());
+    let guest = silence().context("/dev/null").and_then(|()| Guest::open());
     let mut guest = match guest {
         Ok(guest) => guest,
         Err(trouble) => {
@@ -71,6 +71,7 @@ struct Guest {
     plan: Option<Arc<GuestPlan>>,
     session: Option<Session>,
     marks: u64,
+    worker: Worker,
 }
 
 /// What poll(2) reported on.
@@ -103,6 +104,7 @@ impl Guest {
             plan: None,
             session: None,
             marks: 0,
+            worker: Worker::start()?,
         })
     }
 
@@ -113,12 +115,12 @@ impl Guest {
         let plan = loop {
             match &self.plan {
                 Some(plan) => break Arc::clone(plan),
-                None => self.turn(None, PollTimeout::NONE)?,
+                None => self.turn(PollTimeout::NONE)?,
             };
         };
         mounted?;
         let planned = Arc::clone(&plan);
-        self.wait_for(Worker::start(move || prepare(&planned))?)??;
+        self.wait_for(move || prepare(&planned))??;
         let steps = match &plan.work {
             Work::Steps(steps) => {
                 if !steps.is_empty() {
@@ -134,7 +136,7 @@ impl Guest {
             }
         };
         let late = self.kill_all()?;
-        let left_mounted = self.wait_for(Worker::start(move || power::unmount_since(&base))?)?;
+        let left_mounted = self.wait_for(move || power::unmount_since(&base))?;
         Ok(GuestMessage::End { steps, late, left_mounted })
     }
 
@@ -169,7 +171,7 @@ impl Guest {
             if let Some(status) = session.exit {
                 break (status, true);
             }
-            self.turn(None, PollTimeout::NONE)?;
+            self.turn(PollTimeout::NONE)?;
         };
         self.step_ended(index, status, began, shell_gone)?;
         Ok((status, shell_gone))
@@ -181,7 +183,7 @@ impl Guest {
         let status = loop {
             match self.session()?.exit {
                 Some(status) => break status,
-                None => self.turn(None, PollTimeout::NONE)?,
+                None => self.turn(PollTimeout::NONE)?,
             };
         };
         self.step_ended(0, status, began, true)?;
@@ -205,12 +207,13 @@ impl Guest {
         let nonce = self.plan.as_ref().map(|plan| plan.nonce).unwrap_or_default();
         let mark = mark(&nonce, self.marks);
         self.marks += 1;
-        self.session()?.begin_mark(mark)?;
+        let worker = self.worker.clone();
+        self.session()?.begin_mark(mark, &worker)?;
         loop {
             if let Some(bytes) = self.session()?.end_mark() {
                 return Ok(bytes);
             }
-            self.turn(None, PollTimeout::NONE)?;
+            self.turn(PollTimeout::NONE)?;
         }
     }
 
@@ -222,24 +225,31 @@ impl Guest {
         // A process in an uninterruptible wait does not die: its mounts will stay, and be named.
         while self.populated && Instant::now() < until {
             let left = until.saturating_duration_since(Instant::now());
-            self.turn(None, PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO))?;
+            self.turn(PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO))?;
         }
         if self.session.is_some() { self.count_to_mark() } else { Ok(0) }
     }
 
-    fn wait_for<T: Send + 'static>(&mut self, worker: Worker<T>) -> Result<T> {
-        while !self.turn(Some(worker.ended()), PollTimeout::NONE)? {}
-        worker.join()
+    fn wait_for<T: Send + 'static>(
+        &mut self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let task = self.worker.begin(work)?;
+        loop {
+            if let Some(result) = task.poll()? {
+                return Ok(result);
+            }
+            self.turn(PollTimeout::NONE)?;
+        }
     }
 
     fn session(&mut self) -> Result<&mut Session> {
         self.session.as_mut().ok_or_else(|| Trouble("there is no shell".into()))
     }
 
-    /// Waits for whatever is next and serves it. Returns whether the worker has ended.
-    fn turn(&mut self, worker: Option<BorrowedFd>, timeout: PollTimeout) -> Result<bool> {
-        let mut ended = false;
-        for (source, events) in self.wait(worker, timeout)? {
+    /// Waits for whatever is next and serves it.
+    fn turn(&mut self, timeout: PollTimeout) -> Result<()> {
+        for (source, events) in self.wait(timeout)? {
             match source {
                 Source::Control => self.serve_control(events)?,
                 Source::Terminal => self.serve_terminal(events)?,
@@ -247,17 +257,13 @@ impl Guest {
                 Source::Output => self.pass_output()?,
                 Source::Status => self.session()?.read_status()?,
                 Source::Script => self.session()?.feed()?,
-                Source::Worker => ended = true,
+                Source::Worker => self.worker.acknowledge(),
             }
         }
-        Ok(ended)
+        Ok(())
     }
 
-    fn wait(
-        &self,
-        worker: Option<BorrowedFd>,
-        timeout: PollTimeout,
-    ) -> Result<Vec<(Source, PollFlags)>> {
+    fn wait(&self, timeout: PollTimeout) -> Result<Vec<(Source, PollFlags)>> {
         let (r#in, out, none) = (PollFlags::POLLIN, PollFlags::POLLOUT, PollFlags::empty());
         let when = |condition: bool, events: PollFlags| if condition { events } else { none };
         let mut wanted = vec![
@@ -265,6 +271,7 @@ impl Guest {
                 r#in | when(!self.control.channel.out.is_empty(), out)
             }),
             (Source::Children, self.children.as_fd(), r#in),
+            (Source::Worker, self.worker.ended(), r#in),
         ];
         let mut terminal = when(!self.terminal.out.is_empty(), out);
         if let Some(session) = &self.session {
@@ -281,9 +288,6 @@ impl Guest {
             }
         }
         wanted.push((Source::Terminal, self.terminal.as_fd(), terminal));
-        if let Some(worker) = worker {
-            wanted.push((Source::Worker, worker, r#in));
-        }
         // What is not wanted is left out: a descriptor in error reports without being asked.
         wanted.retain(|(_, _, events)| !events.is_empty());
         let mut fds: Vec<PollFd> =

@@ -1,18 +1,18 @@
 //! The pty of which PID 1 is the master: all that the steps print goes through it.
 
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
-use std::sync::mpsc::{Sender, channel};
-use std::thread::Builder;
+use std::sync::Arc;
 
 use nix::errno::Errno;
 use nix::fcntl::OFlag;
 use nix::libc;
-use nix::pty::{PtyMaster, Winsize, posix_openpt, unlockpt};
+use nix::pty::{PtyMaster, Winsize, posix_openpt, ptsname_r, unlockpt};
 use nix::sys::termios::{FlowArg, SetArg, cfmakeraw, tcflow, tcgetattr, tcsetattr};
 use nix::unistd::write;
 
 use crate::mark::Mark;
-use crate::trouble::{Context, Result, Trouble};
+use crate::trouble::{Context, Result};
+use crate::worker::Worker;
 
 nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, Winsize);
 
@@ -20,7 +20,8 @@ nix::ioctl_write_ptr_bad!(set_window_size, libc::TIOCSWINSZ, Winsize);
 #[derive(Debug)]
 pub struct Pty {
     master: PtyMaster,
-    marks: Sender<Mark>,
+    /// Kept open, so that the master never sees a hang-up when the shell is gone.
+    slave: Arc<OwnedFd>,
 }
 
 /// How the slave treats what passes.
@@ -47,7 +48,7 @@ impl Pty {
             cfmakeraw(&mut modes);
             tcsetattr(&slave, SetArg::TCSANOW, &modes).context("the pty's modes")?;
         }
-        let pty = Self { marks: marker(slave)?, master };
+        let pty = Self { slave: Arc::new(slave), master };
         pty.resize(cols, rows)?;
         Ok(pty)
     }
@@ -57,12 +58,12 @@ impl Pty {
         &self.master
     }
 
-    /// Opens the slave once more, blocking, as a shell wants it.
+    /// The slave's name, for the shell to open: that makes it the controlling terminal.
     ///
     /// # Errors
-    /// Out of descriptors.
-    pub fn slave(&self) -> Result<OwnedFd> {
-        peer(&self.master)
+    /// None known for a live pty.
+    pub fn slave_name(&self) -> Result<String> {
+        ptsname_r(&self.master).context("the pty's name")
     }
 
     /// Sets the window's size; the foreground processes get SIGWINCH.
@@ -79,35 +80,28 @@ impl Pty {
     /// Sends a mark behind everything that is written so far; it arrives at the master.
     ///
     /// # Errors
-    /// The thread that writes them is gone.
-    pub fn send_mark(&self, mark: Mark) -> Result<()> {
-        self.marks.send(mark).map_err(|_| Trouble("the pty's thread is gone".into()))
+    /// The worker is gone.
+    pub fn send_mark(&self, mark: Mark, worker: &Worker) -> Result<()> {
+        let slave = Arc::clone(&self.slave);
+        worker.send(move || write_mark(&slave, mark))
     }
 }
 
-/// A thread that writes marks to the slave. PID 1's loop reads the master, so it must not block in
-/// a write to the slave; and a non-blocking write may be cut short on a full pty, whereupon a
-/// background job's bytes would get into the middle of the mark. A blocking one holds the tty's
-/// write lock until all is written.
-fn marker(slave: OwnedFd) -> Result<Sender<Mark>> {
-    let (sender, receiver) = channel::<Mark>();
-    let work = move || {
-        for mark in receiver {
-            // A step may have stopped the tty's output (`stty`, tcflow(3)) and left it so.
-            let _ = tcflow(&slave, FlowArg::TCOON);
-            let mut rest = &mark[..];
-            while !rest.is_empty() {
-                match write(&slave, rest) {
-                    Ok(n) => rest = &rest[n..],
-                    Err(Errno::EINTR) => {}
-                    // Hung up by a step: the master's reader sees that too, and stops waiting.
-                    Err(_) => break,
-                }
-            }
+/// Writes a mark, blocking. (Not in PID 1's loop, which reads the master; and not non-blocking, as
+/// that may be cut short on a full pty, whereupon a background job's bytes would get into the
+/// middle of the mark. A blocking write holds the tty's write lock until all is written.)
+fn write_mark(slave: &OwnedFd, mark: Mark) {
+    // A step may have stopped the tty's output (tcflow(3)) and left it so.
+    let _ = tcflow(slave, FlowArg::TCOON);
+    let mut rest = &mark[..];
+    while !rest.is_empty() {
+        match write(slave, rest) {
+            Ok(n) => rest = &rest[n..],
+            Err(Errno::EINTR) => {}
+            // Hung up by a step: the master's reader sees that too, and stops waiting.
+            Err(_) => break,
         }
-    };
-    Builder::new().stack_size(64 << 10).spawn(work).context("a thread")?;
-    Ok(sender)
+    }
 }
 
 fn peer(master: &PtyMaster) -> Result<OwnedFd> {

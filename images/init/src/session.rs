@@ -1,21 +1,27 @@
 //! The shell: its start, its script and its output, counted to the byte.
 
-use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::process::CommandExt;
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
-use std::process::Command;
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
-use nix::unistd::{Pid, pipe2, read};
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::stat;
+use nix::unistd::{Pid, chdir, pipe2, read};
 
-use crate::descriptors::STATUS;
 use crate::mark::{Mark, MarkScanner};
 use crate::pty::{Mode, Pty};
 use crate::queue::Queue;
 use crate::trouble::{Context, Result, Trouble};
+use crate::worker::Worker;
+
+/// Where the shell finds its status pipe. One digit, because dash redirects no others; high, because
+/// people take the low ones.
+const STATUS: RawFd = 8;
 
 /// How much a person's typing may wait for the shell, in bytes.
 const INPUT_LIMIT: usize = 64 << 10;
@@ -54,9 +60,8 @@ impl Session {
         for end in [&script, &status] {
             fcntl(end, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).context("a pipe")?;
         }
-        let mut shell = Command::new("/bin/sh");
-        shell.arg0("sh").arg("-s").stdin(script_reader);
-        let pid = start(shell, env, &pty, Some(status_writer.as_raw_fd()))?;
+        let pipes = Pipes { script: script_reader, status: status_writer };
+        let pid = start("/bin/sh", &["sh", "-s"], env, &pty, Some(&pipes))?;
         let mut session = Self::of(pty, pid);
         session.script = Some(script);
         session.status = Some(status);
@@ -70,17 +75,17 @@ impl Session {
     pub fn interactive(env: &[(String, String)], cols: u16, rows: u16) -> Result<Self> {
         let pty = Pty::open(Mode::Cooked, cols, rows)?;
         let bash = Path::new("/bin/bash").exists();
-        let mut shell = Command::new(if bash { "/bin/bash" } else { "/bin/sh" });
-        if bash {
-            // The image may carry a host's start-up files with a prompt of their own.
-            shell.args(["--noprofile", "--norc"]);
-        }
-        shell.arg("-i").stdin(pty.slave()?);
+        // The image may carry a host's start-up files with a prompt of their own.
+        let (program, words): (_, &[&str]) = if bash {
+            ("/bin/bash", &["bash", "--noprofile", "--norc", "-i"])
+        } else {
+            ("/bin/sh", &["sh", "-i"])
+        };
         let mut env = env.to_vec();
         if !env.iter().any(|(name, _)| name == "PS1") {
             env.push(("PS1".into(), "lab# ".into()));
         }
-        let pid = start(shell, &env, &pty, None)?;
+        let pid = start(program, words, &env, &pty, None)?;
         Ok(Self::of(pty, pid))
     }
 
@@ -210,10 +215,10 @@ impl Session {
     /// Sends a mark after what has been printed so far.
     ///
     /// # Errors
-    /// The thread that writes marks is gone.
-    pub fn begin_mark(&mut self, mark: Mark) -> Result<()> {
+    /// The worker is gone.
+    pub fn begin_mark(&mut self, mark: Mark, worker: &Worker) -> Result<()> {
         self.scanner = Some(MarkScanner::new(mark));
-        self.pty.send_mark(mark)
+        self.pty.send_mark(mark, worker)
     }
 
     /// How many bytes came in front of the mark since the last count, when it has arrived.
@@ -227,36 +232,58 @@ impl Session {
     }
 }
 
-/// Starts a shell that leads a session on the pty.
+/// The shell's ends of the pipes.
+struct Pipes {
+    script: OwnedFd,
+    status: OwnedFd,
+}
+
+/// Starts a shell that leads a session on the pty. By posix_spawn(3), because a fork copies PID 1's
+/// page tables, which takes UML milliseconds.
 fn start(
-    mut shell: Command,
+    program: &str,
+    words: &[&str],
     env: &[(String, String)],
     pty: &Pty,
-    status: Option<i32>,
+    pipes: Option<&Pipes>,
 ) -> Result<Pid> {
-    let home = env.iter().find(|(name, _)| name == "HOME").map_or("/root", |(_, home)| home);
-    std::fs::create_dir_all(home).context(home)?;
-    let program = shell.get_program().to_string_lossy().into_owned();
-    shell.env_clear().envs(env.iter().map(|(name, value)| (name, value))).current_dir(home);
-    shell.stdout(pty.slave()?).stderr(pty.slave()?);
-    // SAFETY: between fork and exec only system calls; STATUS is a number that nothing else uses
-    // (descriptors::set_up_init), and `status` is open, as its owner outlives the spawn.
-    unsafe {
-        shell.pre_exec(move || {
-            nix::unistd::setsid()?;
-            Errno::result(libc::ioctl(1, libc::TIOCSCTTY, 0))?;
-            if let Some(status) = status {
-                Errno::result(libc::dup2(status, STATUS))?;
-            }
-            // PID 1 blocks SIGCHLD and ignores SIGPIPE: neither is to be inherited.
-            SigSet::empty().thread_set_mask()?;
-            let default = SigAction::new(SigHandler::SigDfl, SaFlags::empty(), SigSet::empty());
-            sigaction(Signal::SIGPIPE, &default)?;
-            Ok(())
-        });
+    let what = || format!("start {program}");
+    let tty = pty.slave_name()?;
+    let mut files = PosixSpawnFileActions::init().context(what())?;
+    // The leader of a session takes the first tty it opens as the controlling one.
+    files.add_open(0, tty.as_str(), OFlag::O_RDWR, stat::Mode::empty()).context(what())?;
+    files.add_dup2(0, 1).context(what())?;
+    files.add_dup2(0, 2).context(what())?;
+    if let Some(pipes) = pipes {
+        files.add_dup2(pipes.script.as_raw_fd(), 0).context(what())?;
+        files.add_dup2(pipes.status.as_raw_fd(), STATUS).context(what())?;
     }
-    let child = shell.spawn().context(format_args!("start {program}"))?;
-    Ok(Pid::from_raw(child.id() as i32))
+    // PID 1 blocks SIGCHLD and ignores SIGPIPE: neither is to be inherited.
+    let mut attributes = PosixSpawnAttr::init().context(what())?;
+    let mut default = SigSet::empty();
+    default.add(Signal::SIGPIPE);
+    attributes.set_sigdefault(&default).context(what())?;
+    attributes.set_sigmask(&SigSet::empty()).context(what())?;
+    let flags = [
+        PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF,
+        PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK,
+        PosixSpawnFlags::from_bits_retain(libc::POSIX_SPAWN_SETSID as _),
+    ];
+    attributes.set_flags(flags.into_iter().collect()).context(what())?;
+    let words = c_strings(words.iter().map(|word| word.to_string()))?;
+    let variables = c_strings(env.iter().map(|(name, value)| format!("{name}={value}")))?;
+    let home = env.iter().find(|(name, _)| name == "HOME").map_or("/root", |(_, home)| home);
+    fs::create_dir_all(home).context(home)?;
+    // The child's folder is the one that its parent has at that moment.
+    chdir(home).context(home)?;
+    let pid = posix_spawn(program, &files, &attributes, &words, &variables);
+    chdir("/").context("/")?;
+    pid.context(what())
+}
+
+fn c_strings(words: impl Iterator<Item = String>) -> Result<Vec<CString>> {
+    let strings: std::result::Result<Vec<_>, _> = words.map(CString::new).collect();
+    strings.map_err(|_| Trouble("a NUL in the shell's environment".into()))
 }
 
 /// The line that makes the shell run a step and report.
@@ -278,7 +305,8 @@ fn script_line(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
-    use std::process::Stdio;
+    use std::os::unix::process::CommandExt;
+    use std::process::{Command, Stdio};
 
     use super::*;
 

@@ -299,8 +299,8 @@ fn add(root: &Path, file: &Path, target: &str) {
     fs::copy(file, root.join(target)).unwrap();
     let ldd = Command::new("ldd").arg(file).output().unwrap();
     for word in String::from_utf8_lossy(&ldd.stdout).split_whitespace() {
-        if word.starts_with('/') {
-            let library = root.join(&word[1..]);
+        if let Some(relative) = word.strip_prefix('/') {
+            let library = root.join(relative);
             fs::create_dir_all(library.parent().unwrap()).unwrap();
             if !library.exists() {
                 fs::copy(word, library).unwrap();

@@ -230,6 +230,10 @@ fn time_from_hello_to_end() {
     for _ in 0..10 {
         let boot = run("time", plan(&["true"]));
         boot.steps();
+        println!(
+            "{}",
+            boot.log.lines().filter(|l| l.contains("lab-init")).collect::<Vec<_>>().join("\n")
+        );
         let at = |n: usize| boot.records[n].0.as_micros() as u64;
         let end = boot.records.len() - 1;
         // Hello, Ready, StepStarted, StepEnded, End, process gone.
