@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
 use super::entry::Package;
 use super::mirror::{self, without_slash};
@@ -68,6 +69,17 @@ const OPTIONS: [&str; 14] = [
     "Acquire::AllowInsecureRepositories=false",
     "APT::Update::Error-Mode=any",
 ];
+
+impl AptSource {
+    /// The mirror that a pull would use, without a slash at its end.
+    ///
+    /// # Errors
+    /// There is none, its name is no URL, Debian's keys are missing, or the host has no apt.
+    pub fn url(&self) -> Result<String> {
+        let mut watch = Watch { progress: &mut |_| {}, cancel: &AtomicBool::new(false) };
+        Ok(choose(self, &mut watch).map_err(PullError::into_diagnostic)?.0)
+    }
+}
 
 impl Apt {
     /// Fetches and verifies the index of `suite` into `folder`.

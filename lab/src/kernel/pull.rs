@@ -158,7 +158,7 @@ impl Store {
         {
             let _gate = self.gate()?;
             if target.exists() {
-                self.discard(&target)?;
+                self.discard(&target, None)?;
             }
             std::fs::rename(entry, &target).map_err(|e| Diagnostic::io("make", &target, &e))?;
         }
