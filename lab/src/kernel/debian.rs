@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::{Apt, Candidate};
+use super::apt::Apt;
+use super::candidate::Candidate;
 use super::pull::{Made, room_for};
 use super::tool::Watch;
 use super::{AptSource, Arch, KernelKey, Origin, PullError, PullProgress, tree};

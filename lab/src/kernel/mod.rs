@@ -2,6 +2,7 @@
 //! the providers that fill it (one file each; [`debian`] is the first).
 
 mod apt;
+mod candidate;
 mod debian;
 mod entry;
 mod kconfig;

@@ -331,3 +331,45 @@ fn delete_if_free(folder: &Path) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_or_mangled_store_holds_nothing() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let provider = Provider::Debian { suite: "bookworm".into(), package: "p".into() };
+        let spec = KernelSpec { name: "k".into(), arch: Arch::Um, provider, cmdline: vec![] };
+        assert!(store.find(&spec).unwrap().is_none());
+        assert!(store.list().unwrap().is_empty());
+        assert_eq!(store.remove(&spec).unwrap(), 0);
+
+        let key = KernelKey::of(&["k"]);
+        store.point(&spec, &key).unwrap();
+        assert!(store.find(&spec).unwrap().is_none(), "it leads to nothing");
+        let folder = store.root.join(key.as_str());
+        std::fs::create_dir(&folder).unwrap();
+        File::create(folder.join("lock")).unwrap();
+        assert!(store.find(&spec).unwrap().is_none(), "a folder without a record");
+        assert!(!folder.exists());
+
+        std::fs::write(store.by_spec(&spec, "json"), "{\"key\": \"../..\"}").unwrap();
+        assert!(store.find(&spec).unwrap().is_none(), "an index file that is not one");
+    }
+
+    #[test]
+    fn a_name_and_a_command_line_make_no_other_kernel() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let spec = |name: &str, suite: &str, arch| {
+            let provider = Provider::Debian { suite: suite.into(), package: "p".into() };
+            let spec = KernelSpec { name: name.into(), arch, provider, cmdline: vec![name.into()] };
+            store.by_spec(&spec, "json")
+        };
+        assert_eq!(spec("a", "bookworm", Arch::Um), spec("b", "bookworm", Arch::Um));
+        assert_ne!(spec("a", "bookworm", Arch::Um), spec("a", "trixie", Arch::Um));
+        assert_ne!(spec("a", "bookworm", Arch::Um), spec("a", "bookworm", Arch::X86_64));
+    }
+}
