@@ -1,7 +1,7 @@
 //! Pulls real kernels from a real mirror, and from mirrors made of it that lie: only apt's own
 //! behaviour can show that what the store takes in was verified.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +15,11 @@ use lab::kernel::{
 use lab::manifest::Fault;
 use tempfile::TempDir;
 
-/// A cache with bookworm's kernel in it, pulled once for all tests; `None` without a network.
-static PULLED: LazyLock<Option<TempDir>> = LazyLock::new(|| {
-    let cache = tempfile::tempdir().unwrap();
-    let store = Store::open(cache.path()).unwrap();
+/// A cache with bookworm's kernel in it; `None` without a network. In the target folder, since
+/// nothing drops a static; what a former run left there is used.
+static PULLED: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+    let cache = Path::new(env!("CARGO_TARGET_TMPDIR")).join("kernel-cache");
+    let store = Store::open(&cache).unwrap();
     match pull(&store, &uml("bookworm"), None) {
         Ok(_) => Some(cache),
         Err(error) => {
@@ -64,7 +65,7 @@ fn stored(cache: &Path) -> Vec<String> {
 #[test]
 fn a_pulled_kernel_is_found_and_runs() {
     let Some(cache) = &*PULLED else { return };
-    let store = Store::open(cache.path()).unwrap();
+    let store = Store::open(cache).unwrap();
     let kernel = store.find(&uml("bookworm")).unwrap().expect("it was pulled");
     assert!(kernel.release.starts_with("6.1."), "{}", kernel.release);
     assert_eq!(kernel.arch, Arch::Um);
@@ -97,7 +98,7 @@ fn finding_takes_less_than_a_millisecond() {
     let mut times: Vec<_> = (0..21)
         .map(|_| {
             let begun = Instant::now();
-            let store = Store::open(cache.path()).unwrap();
+            let store = Store::open(cache).unwrap();
             assert!(store.find(&uml("bookworm")).unwrap().is_some());
             begun.elapsed()
         })
@@ -109,7 +110,7 @@ fn finding_takes_less_than_a_millisecond() {
 #[test]
 fn a_damaged_boot_file_is_dropped_and_a_copied_one_is_not() {
     let Some(cache) = &*PULLED else { return };
-    let copy = copy_of(cache.path());
+    let copy = copy_of(cache);
     let store = Store::open(copy.path()).unwrap();
     let kernel = store.find(&uml("bookworm")).unwrap().unwrap();
     let boot = kernel.boot.clone();
@@ -128,7 +129,7 @@ fn a_damaged_boot_file_is_dropped_and_a_copied_one_is_not() {
 #[test]
 fn a_kernel_in_use_is_not_removed() {
     let Some(cache) = &*PULLED else { return };
-    let copy = copy_of(cache.path());
+    let copy = copy_of(cache);
     let store = Store::open(copy.path()).unwrap();
     let spec = uml("bookworm");
     let kernel = store.find(&spec).unwrap().unwrap();
@@ -140,7 +141,9 @@ fn a_kernel_in_use_is_not_removed() {
     assert_eq!(refused.message(), "the kernel test-bookworm is in use by a running lab");
     drop(kernel);
     let freed = store.remove(&spec).unwrap();
-    assert!(freed > 50 << 20 && freed == listed[0].bytes, "{freed} {}", listed[0].bytes);
+    // The record itself comes on top of what it says.
+    let own = freed - listed[0].bytes;
+    assert!(freed > 50 << 20 && own < 64 << 10, "{freed} {}", listed[0].bytes);
     assert!(store.find(&spec).unwrap().is_none() && store.list().unwrap().is_empty());
     assert_eq!(stored(copy.path()), [] as [&str; 0]);
     assert_eq!(store.remove(&spec).unwrap(), 0);
@@ -149,7 +152,7 @@ fn a_kernel_in_use_is_not_removed() {
 #[test]
 fn a_second_pull_downloads_nothing_and_crashed_ones_are_swept() {
     let Some(cache) = &*PULLED else { return };
-    let copy = copy_of(cache.path());
+    let copy = copy_of(cache);
     let store = Store::open(copy.path()).unwrap();
     let left = copy.path().join("kernels/.tmp-crashed");
     std::fs::create_dir(&left).unwrap();
@@ -206,7 +209,7 @@ fn an_interrupted_pull_leaves_nothing() {
 /// A `file:` mirror of bookworm with nothing in its pool, made of what apt fetched itself.
 fn local_mirror() -> TempDir {
     let mirror = tempfile::tempdir().unwrap();
-    let base = host_mirror();
+    let base = AptSource::default().url().unwrap();
     let dist = mirror.path().join("dists/bookworm");
     std::fs::create_dir_all(dist.join("main/binary-amd64")).unwrap();
     for file in ["InRelease", "main/binary-amd64/Packages.xz"] {
@@ -220,17 +223,6 @@ fn local_mirror() -> TempDir {
         assert!(status.success(), "{file}");
     }
     mirror
-}
-
-fn host_mirror() -> String {
-    let text = Command::new("sh")
-        .arg("-c")
-        .arg("cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null")
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&text.stdout).into_owned();
-    let url = text.split_whitespace().find(|word| word.trim_end_matches('/').ends_with("/debian"));
-    url.expect("this host's apt has a Debian source").trim_end_matches('/').to_string()
 }
 
 /// The pool's file of a package, from the mirror's own index.
@@ -277,7 +269,7 @@ fn tampered_mirrors_are_refused() {
 
     // The true packages: the mirror itself is good.
     let debs = tempfile::tempdir().unwrap();
-    let base = host_mirror();
+    let base = AptSource::default().url().unwrap();
     for file in [&kernel, &libc] {
         let url = format!("{base}/{}", file.strip_prefix(mirror.path()).unwrap().display());
         let status = Command::new("/usr/lib/apt/apt-helper")
@@ -350,19 +342,47 @@ fn mirrors_and_packages_that_are_not_there() {
     assert_eq!(later.fault(), Fault::Usage);
 }
 
+/// What this crate makes of the modules of a UML package is what depmod made of them at Debian.
+#[test]
+fn our_index_of_modules_is_depmods() {
+    let Some(cache) = &*PULLED else { return };
+    let copy = copy_of(cache);
+    let kernel = Store::open(copy.path()).unwrap().find(&uml("bookworm")).unwrap().unwrap();
+    let folder = kernel.modules.clone().unwrap();
+    let parse = |text: String| -> BTreeMap<String, Vec<String>> {
+        let line = |line: &str| {
+            let (module, needs) = line.split_once(':').unwrap();
+            (module.to_string(), needs.split_whitespace().map(str::to_string).collect())
+        };
+        text.lines().map(line).collect()
+    };
+    let read = |name: &str| std::fs::read_to_string(folder.join(name)).unwrap();
+    let theirs = parse(read("modules.dep"));
+    lab::kernel::index_modules(&folder).unwrap();
+    let ours = parse(read("modules.dep"));
+    assert_eq!(ours.keys().collect::<Vec<_>>(), theirs.keys().collect::<Vec<_>>());
+    let set = |names: &[String]| names.iter().cloned().collect::<BTreeSet<_>>();
+    for (module, needs) in &ours {
+        assert_eq!(set(needs), set(&theirs[module]), "{module}");
+        // Loaded from right to left, each finds what it needs.
+        for (at, name) in needs.iter().enumerate() {
+            assert!(set(&ours[name]).is_subset(&set(&needs[at + 1..])), "{module}: {name}");
+        }
+    }
+    assert!(read("modules.alias").contains("alias fs-overlay overlay\n"));
+}
+
 /// Every module of the table that a real kernel has is called what the table says. UML kernels of
-/// two ages, and a PC's for what UML is never built with.
+/// two ages, and a PC's (whose package is split, compressed and not indexed).
 #[test]
 fn the_table_of_modules_is_right() {
     let Some(cache) = &*PULLED else { return };
-    let store = Store::open(cache.path()).unwrap();
+    // A cache of its own: other tests copy theirs.
+    let store = Store::open(&cache.with_file_name("kernel-cache-more")).unwrap();
     let mut checked = BTreeSet::new();
-    for spec in [
-        uml("bookworm"),
-        uml("sid"),
-        debian("sid", "linux-image-cloud-amd64", Arch::X86_64),
-        debian("bookworm", "linux-image-amd64", Arch::X86_64),
-    ] {
+    for spec in
+        [uml("bookworm"), uml("sid"), debian("sid", "linux-image-cloud-amd64", Arch::X86_64)]
+    {
         let kernel = match store.find(&spec).unwrap() {
             Some(kernel) => kernel,
             None => pull(&store, &spec, None).map_err(PullError::into_diagnostic).unwrap(),

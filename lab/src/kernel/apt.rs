@@ -4,8 +4,9 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::AtomicBool;
 
-use super::entry::Package;
+use super::candidate::Candidate;
 use super::mirror::{self, without_slash};
 use super::tool::{Output, Ran, Watch};
 use super::trouble::{Trouble, classify};
@@ -24,18 +25,6 @@ pub(super) struct Apt {
     folder: PathBuf,
     suite: String,
     mirror: String,
-}
-
-/// What the signed index says about a package.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Candidate {
-    pub id: Package,
-    /// Names in `Depends` and `Pre-Depends`, the first alternative of each.
-    pub depends: Vec<String>,
-    /// The .deb's bytes.
-    pub size: u64,
-    /// Its files' bytes, as its maintainer counted them.
-    pub installed: u64,
 }
 
 /// Debian's keys, as its package debian-archive-keyring installs them.
@@ -68,6 +57,17 @@ const OPTIONS: [&str; 14] = [
     "Acquire::AllowInsecureRepositories=false",
     "APT::Update::Error-Mode=any",
 ];
+
+impl AptSource {
+    /// The mirror that a pull would use, without a slash at its end.
+    ///
+    /// # Errors
+    /// There is none, its name is no URL, Debian's keys are missing, or the host has no apt.
+    pub fn url(&self) -> Result<String> {
+        let mut watch = Watch { progress: &mut |_| {}, cancel: &AtomicBool::new(false) };
+        Ok(choose(self, &mut watch).map_err(PullError::into_diagnostic)?.0)
+    }
+}
 
 impl Apt {
     /// Fetches and verifies the index of `suite` into `folder`.
@@ -203,35 +203,6 @@ impl Apt {
     }
 }
 
-impl Candidate {
-    /// Reads the first stanza that `apt-cache show` printed.
-    fn parse(text: &str) -> Option<Self> {
-        let stanza = text.split("\n\n").next()?;
-        let field = |name: &str| {
-            let has = |line: &&str| line.strip_prefix(name).is_some_and(|r| r.starts_with(": "));
-            stanza.lines().find(has).map(|line| line[name.len() + 2..].trim())
-        };
-        let first_alternatives = |list: &str| {
-            let names = list.split(',').map(|alternatives| {
-                let name = alternatives.split('|').next().unwrap_or_default().trim();
-                name.split([' ', ':', '(']).next().unwrap_or_default().to_string()
-            });
-            names.filter(|name| !name.is_empty()).collect::<Vec<_>>()
-        };
-        let depends = ["Pre-Depends", "Depends"].into_iter().filter_map(field);
-        Some(Self {
-            id: Package {
-                package: field("Package")?.to_string(),
-                version: field("Version")?.to_string(),
-                sha256: field("SHA256")?.to_string(),
-            },
-            depends: depends.flat_map(first_alternatives).collect(),
-            size: field("Size")?.parse().ok()?,
-            installed: field("Installed-Size").and_then(|kib| kib.parse().ok()).unwrap_or(0) * 1024,
-        })
-    }
-}
-
 /// The mirror and the keyring to hold it to.
 fn choose(source: &AptSource, watch: &mut Watch) -> Result<(String, PathBuf), PullError> {
     let keyring = PathBuf::from(KEYRING);
@@ -305,28 +276,6 @@ fn bytes_in(folder: &Path) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_index_describes_a_package() {
-        // Printed by apt-cache 2.6 for bookworm, shortened.
-        let text = "Package: linux-image-cloud-amd64
-Source: linux-signed-amd64 (6.1.176+1)
-Version: 6.1.176-1
-Installed-Size: 13
-Depends: linux-image-6.1.0-50-cloud-amd64 (= 6.1.176-1), kmod | other, libc6:any
-Size: 1500
-MD5sum: ef6a2fe5529609fd70b86e38dd1914ae
-SHA256: 6f32a25a6ee7b58852de01577ba261fda873c3002c736a2148bf0a6593bd93c8
-
-Package: another
-";
-        let candidate = Candidate::parse(text).unwrap();
-        assert_eq!(candidate.id.package, "linux-image-cloud-amd64");
-        assert_eq!(candidate.id.version, "6.1.176-1");
-        assert_eq!(candidate.depends, ["linux-image-6.1.0-50-cloud-amd64", "kmod", "libc6"]);
-        assert_eq!((candidate.size, candidate.installed), (1500, 13 * 1024));
-        assert_eq!(Candidate::parse("Package: x\nVersion: 1\n"), None);
-    }
 
     #[test]
     fn names_cannot_smuggle_anything_in() {

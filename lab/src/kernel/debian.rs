@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::{Apt, Candidate};
+use super::apt::Apt;
+use super::candidate::Candidate;
 use super::pull::{Made, room_for};
 use super::tool::Watch;
 use super::{AptSource, Arch, KernelKey, Origin, PullError, PullProgress, tree};
@@ -26,7 +27,7 @@ const RECIPE: &str = "debian 1";
 const INDEX_ROOM: u64 = 150 << 20;
 
 /// What a metapackage stands for, and what the kernel's packages are split into in newer suites.
-const KERNEL_PARTS: [&str; 3] = ["linux-image-", "linux-binary-", "linux-modules-"];
+const KERNEL_PARTS: [&str; 4] = ["linux-image-", "linux-base-", "linux-binary-", "linux-modules-"];
 
 impl Resolved {
     /// Looks a package up in `suite`, with what it needs. Works in `folder`.
@@ -123,28 +124,29 @@ fn uml(package: &str, unpacked: &Path, entry: &Path, watch: &mut Watch) -> Resul
     Ok(Made { release, libraries: true, modules: true })
 }
 
-/// `linux-image-*`: /boot/vmlinuz-RELEASE, /boot/config-RELEASE, modules in /lib or /usr/lib.
+/// `linux-image-*`: /boot/vmlinuz-RELEASE and /boot/config-RELEASE up to trixie, then `vmlinuz` and
+/// `config` beside the modules.
 fn image(
     package: &str,
     unpacked: &Path,
     entry: &Path,
     watch: &mut Watch,
 ) -> Result<Made, PullError> {
-    let boot = unpacked.join("boot");
-    let files = std::fs::read_dir(&boot).into_iter().flatten().flatten();
-    let release = files.into_iter().find_map(|item| {
-        item.file_name().to_string_lossy().strip_prefix("vmlinuz-").map(str::to_string)
-    });
-    let release = release.ok_or_else(|| not_a_kernel(package, "boot/vmlinuz-*", Arch::X86_64))?;
-    rename(&boot.join(format!("vmlinuz-{release}")), &entry.join("boot"))?;
-    rename(&boot.join(format!("config-{release}")), &entry.join("config"))?;
     let mut found = None;
     for place in ["lib/modules", "usr/lib/modules"] {
         if found.is_none() {
             found = modules(&unpacked.join(place), entry, watch)?;
         }
     }
-    Ok(Made { release, libraries: false, modules: found.is_some() })
+    let lacks = |what| not_a_kernel(package, what, Arch::X86_64);
+    let release = found.ok_or_else(|| lacks("lib/modules"))?;
+    let beside = entry.join("modules").join(&release);
+    for (name, target) in [("vmlinuz", "boot"), ("config", "config")] {
+        let places = [unpacked.join("boot").join(format!("{name}-{release}")), beside.join(name)];
+        let file = places.iter().find(|file| file.is_file()).ok_or_else(|| lacks(name))?;
+        rename(file, &entry.join(target))?;
+    }
+    Ok(Made { release, libraries: false, modules: true })
 }
 
 /// Takes `from/RELEASE` over as `entry/modules/RELEASE`; the release, if there is one.

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
@@ -160,7 +160,9 @@ impl fmt::Display for Origin {
 pub(super) fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
     let write = || -> io::Result<()> {
         let folder = file.parent().unwrap_or(Path::new("."));
-        let mut beside = tempfile::NamedTempFile::new_in(folder)?;
+        // The usual mode, less the umask: a cache may be shared.
+        let mode = std::fs::Permissions::from_mode(0o666);
+        let mut beside = tempfile::Builder::new().permissions(mode).tempfile_in(folder)?;
         beside.write_all(bytes)?;
         beside.persist(file)?;
         Ok(())

@@ -2,10 +2,12 @@
 //! the providers that fill it (one file each; [`debian`] is the first).
 
 mod apt;
+mod candidate;
 mod debian;
 mod entry;
 mod kconfig;
 mod mirror;
+mod modinfo;
 mod modules;
 mod pull;
 mod store;
@@ -17,6 +19,7 @@ pub use crate::manifest::{Arch, KernelSpec, Provider};
 pub use apt::AptSource;
 pub use entry::{Origin, Package};
 pub use kconfig::{Kconfig, Value};
+pub use modinfo::index_modules;
 pub use modules::{MODULES, module_for};
 pub use pull::{PullError, PullProgress};
 pub use store::{Store, StoredKernel};

@@ -169,7 +169,7 @@ impl Store {
         {
             let _gate = self.gate()?;
             if target.exists() {
-                self.discard(&target)?;
+                self.discard(&target, None)?;
             }
             std::fs::rename(entry, &target).map_err(|e| Diagnostic::io("make", &target, &e))?;
         }
@@ -256,5 +256,48 @@ impl PullError {
 impl From<Diagnostic> for PullError {
     fn from(diagnostic: Diagnostic) -> Self {
         Self::Other(diagnostic)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_disk_is_told_before_work_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(room_for(0, folder.path()).is_ok());
+        let error = room_for(u64::MAX, folder.path()).unwrap_err();
+        assert!(error.message().starts_with("no room for the kernel: it needs 17592186044416 MiB"));
+    }
+
+    #[test]
+    fn what_crashes_leave_is_swept_and_what_is_in_use_is_not() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let running = store.workspace().unwrap();
+        let crashed = store.root.join(".tmp-crashed");
+        let orphan = store.root.join(KernelKey::of(&["orphan"]).as_str());
+        let used = store.root.join(KernelKey::of(&["used"]).as_str());
+        for folder in [&crashed, &orphan, &used] {
+            std::fs::create_dir(folder).unwrap();
+            File::create(folder.join("lock")).unwrap();
+        }
+        let lease = lock(&used, FlockArg::LockSharedNonblock).unwrap().unwrap();
+        let next = store.workspace().unwrap();
+        assert!(running.folder.path().exists() && next.folder.path().exists() && used.exists());
+        assert!(!crashed.exists() && !orphan.exists());
+
+        // Renamed away under a user: out of sight at once, deleted when the user is done.
+        store.discard(&used, None).unwrap();
+        let aside = |store: &Store| {
+            let items = std::fs::read_dir(&store.root).unwrap().flatten();
+            items.filter(|i| i.file_name().to_string_lossy().starts_with(TEMPORARY)).count()
+        };
+        assert!(!used.exists());
+        assert_eq!(aside(&store), 3, "two workspaces and what is in use");
+        drop((lease, running, next));
+        drop(store.workspace().unwrap());
+        assert_eq!(aside(&store), 0);
     }
 }

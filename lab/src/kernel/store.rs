@@ -143,7 +143,7 @@ impl Store {
             return Ok(0);
         }
         let bytes = disk_usage(&folder).unwrap_or(0);
-        self.discard(&folder)?;
+        self.discard(&folder, held)?;
         Ok(bytes)
     }
 
@@ -193,13 +193,14 @@ impl Store {
     fn drop_damaged(&self, folder: &Path) -> Result<Option<Kernel>> {
         tracing::warn!(folder = %folder.display(), "a damaged kernel is dropped from the store");
         let _gate = self.gate()?;
-        self.discard(folder)?;
+        self.discard(folder, None)?;
         Ok(None)
     }
 
     /// Takes an entry out of sight at once, and deletes it unless somebody still uses it (then the
-    /// next pull's [`Store::sweep`] does). Call with the gate held.
-    pub(super) fn discard(&self, folder: &Path) -> Result<()> {
+    /// next pull's [`Store::sweep`] does). `held` is the caller's own lock on it. Call with the gate
+    /// held.
+    pub(super) fn discard(&self, folder: &Path, held: Option<Flock<File>>) -> Result<()> {
         let io = |e: io::Error| Diagnostic::io("remove", folder, &e);
         let aside =
             tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(&self.root).map_err(io)?.keep();
@@ -209,6 +210,7 @@ impl Store {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {}
             Err(e) => return Err(io(e)),
         }
+        drop(held);
         delete_if_free(&aside);
         Ok(())
     }
@@ -223,9 +225,11 @@ impl Store {
         for folder in self.folders(|name| !name.starts_with('.') && name != "by-spec")? {
             let wanted = |key: &str| pointers.iter().any(|(_, p)| p.key.as_str() == key);
             let name = folder.file_name().unwrap_or_default().to_string_lossy();
-            let free = matches!(lock(&folder, FlockArg::LockExclusiveNonblock), Ok(Some(_)));
-            if !wanted(&name) && free {
-                self.discard(&folder)?;
+            if wanted(&name) {
+                continue;
+            }
+            if let Ok(Some(held)) = lock(&folder, FlockArg::LockExclusiveNonblock) {
+                self.discard(&folder, Some(held))?;
             }
         }
         Ok(())
@@ -325,5 +329,47 @@ fn delete_if_free(folder: &Path) {
                 tracing::debug!(folder = %folder.display(), %error, "left for the next pull");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_or_mangled_store_holds_nothing() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let provider = Provider::Debian { suite: "bookworm".into(), package: "p".into() };
+        let spec = KernelSpec { name: "k".into(), arch: Arch::Um, provider, cmdline: vec![] };
+        assert!(store.find(&spec).unwrap().is_none());
+        assert!(store.list().unwrap().is_empty());
+        assert_eq!(store.remove(&spec).unwrap(), 0);
+
+        let key = KernelKey::of(&["k"]);
+        store.point(&spec, &key).unwrap();
+        assert!(store.find(&spec).unwrap().is_none(), "it leads to nothing");
+        let folder = store.root.join(key.as_str());
+        std::fs::create_dir(&folder).unwrap();
+        File::create(folder.join("lock")).unwrap();
+        assert!(store.find(&spec).unwrap().is_none(), "a folder without a record");
+        assert!(!folder.exists());
+
+        std::fs::write(store.by_spec(&spec, "json"), "{\"key\": \"../..\"}").unwrap();
+        assert!(store.find(&spec).unwrap().is_none(), "an index file that is not one");
+    }
+
+    #[test]
+    fn a_name_and_a_command_line_make_no_other_kernel() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let spec = |name: &str, suite: &str, arch| {
+            let provider = Provider::Debian { suite: suite.into(), package: "p".into() };
+            let spec = KernelSpec { name: name.into(), arch, provider, cmdline: vec![name.into()] };
+            store.by_spec(&spec, "json")
+        };
+        assert_eq!(spec("a", "bookworm", Arch::Um), spec("b", "bookworm", Arch::Um));
+        assert_ne!(spec("a", "bookworm", Arch::Um), spec("a", "trixie", Arch::Um));
+        assert_ne!(spec("a", "bookworm", Arch::Um), spec("a", "bookworm", Arch::X86_64));
     }
 }

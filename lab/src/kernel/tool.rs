@@ -44,13 +44,12 @@ pub(super) enum Output {
 }
 
 /// Which package holds a program, where the two are not called the same.
-const PACKAGES: [(&str, &str); 6] = [
+const PACKAGES: [(&str, &str); 5] = [
     ("apt-get", "apt"),
     ("apt-cache", "apt"),
     ("apt-config", "apt"),
     ("dpkg-deb", "dpkg"),
     ("xz", "xz-utils"),
-    ("depmod", "kmod"),
 ];
 
 impl Watch<'_> {
@@ -244,8 +243,8 @@ mod tests {
             assert_eq!(error.into_diagnostic().to_string(), "cannot try: one");
         });
         let error = io::Error::from(io::ErrorKind::NotFound);
-        let said = not_started(OsStr::new("depmod"), &error).to_string();
-        assert_eq!(said, "this host has no depmod (install the package kmod)");
+        let said = not_started(OsStr::new("xz"), &error).to_string();
+        assert_eq!(said, "this host has no xz (install the package xz-utils)");
         let said = not_started(OsStr::new("apt-get"), &error).to_string();
         assert!(said.contains("packages apt, dpkg and debian-archive-keyring"), "{said}");
     }

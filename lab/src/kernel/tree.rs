@@ -2,7 +2,6 @@
 //! in one flat folder, modules are expanded and indexed (PID 1 reads `modules.dep` and plain ELF).
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::symlink;
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +10,8 @@ use object::elf::{DT_NEEDED, FileHeader64};
 use object::read::elf::{Dyn, ElfFile, ProgramHeader};
 
 use super::PullError;
+use super::modinfo::{files_below, index_modules};
+use super::pull::room_for;
 use super::tool::Watch;
 use crate::manifest::{Diagnostic, Result};
 
@@ -24,9 +25,6 @@ const COMPRESSED: [(&str, &[&str]); 3] = [
     ("zst", &["zstd", "--decompress", "--rm", "--quiet", "--"]),
     ("gz", &["gzip", "--decompress", "--quiet", "--"]),
 ];
-
-/// Indexes that go stale when `modules.dep` is rewritten without depmod.
-const BINARY_INDEX: &str = "modules.dep.bin";
 
 /// Copies the interpreter and the libraries that `program` needs, and what those need, from the
 /// tree `root` into the flat folder `into`, under the names that are asked for.
@@ -58,61 +56,25 @@ pub(super) fn copy_libraries(program: &Path, root: &Path, into: &Path) -> Result
 /// `modules.dep` is there and names them as they are now.
 pub(super) fn prepare_modules(folder: &Path, watch: &mut Watch) -> Result<(), PullError> {
     let files = files_below(&folder.join("kernel"))?;
-    let mut expanded = false;
+    let packed = |ending: &str| {
+        let named = move |file: &&PathBuf| file.extension().is_some_and(|e| e == ending);
+        files.iter().filter(named).collect::<Vec<_>>()
+    };
+    let sizes = COMPRESSED.iter().flat_map(|(ending, _)| packed(ending));
+    let bytes: u64 = sizes.map(|file| file.metadata().map_or(0, |meta| meta.len())).sum();
+    // Modules shrink to a quarter with xz; no package says what they take expanded.
+    room_for(bytes * 5, folder)?;
     for (ending, program) in COMPRESSED {
-        let ending = format!(".ko.{ending}");
-        let named = |file: &&PathBuf| file.to_string_lossy().ends_with(&ending);
-        let modules: Vec<_> = files.iter().filter(named).collect();
         // Argument lists have an end.
-        for some in modules.chunks(200) {
+        for some in packed(ending).chunks(200) {
             let mut expand = Command::new(program[0]);
             expand.args(&program[1..]).args(some);
             watch.must(expand, &format!("expand the kernel's modules with {}", program[0]))?;
-            expanded = true;
         }
     }
-    let index = folder.join("modules.dep");
-    if index.is_file() && !expanded {
-        return Ok(());
+    if bytes > 0 || !folder.join("modules.dep").is_file() {
+        index_modules(folder)?;
     }
-    match depmod(folder, watch) {
-        Ok(()) => Ok(()),
-        // The index that came along is good but for the endings.
-        Err(PullError::Other(_)) if index.is_file() => {
-            let io = |e| Diagnostic::io("rewrite", &index, &e);
-            let mut text = std::fs::read_to_string(&index).map_err(io)?;
-            for (ending, _) in COMPRESSED {
-                text = text.replace(&format!(".ko.{ending}"), ".ko");
-            }
-            std::fs::write(&index, text).map_err(io)?;
-            let _ = std::fs::remove_file(folder.join(BINARY_INDEX));
-            Ok(())
-        }
-        Err(error) => Err(error),
-    }
-}
-
-/// Makes `modules.dep` and the other indexes. depmod wants to see a root file system.
-fn depmod(folder: &Path, watch: &mut Watch) -> Result<(), PullError> {
-    let release = folder.file_name().unwrap_or_default();
-    let all = folder.parent().unwrap_or(folder);
-    let root = tempfile::Builder::new().prefix(".depmod-").tempdir_in(all);
-    let root = root.map_err(|e| Diagnostic::io("work in", all, &e))?;
-    let link = || -> std::io::Result<()> {
-        std::fs::create_dir_all(root.path().join("usr/lib"))?;
-        symlink(all, root.path().join("usr/lib/modules"))?;
-        symlink("usr/lib", root.path().join("lib"))
-    };
-    link().map_err(|e| Diagnostic::io("work in", root.path(), &e))?;
-    let mut depmod = Command::new("depmod");
-    // Where it lives is not on every user's PATH.
-    for place in ["/usr/sbin/depmod", "/sbin/depmod"] {
-        if Path::new(place).is_file() {
-            depmod = Command::new(place);
-        }
-    }
-    depmod.arg("-b").arg(root.path()).arg(release);
-    watch.must(depmod, "index the kernel's modules with depmod")?;
     Ok(())
 }
 
@@ -177,15 +139,74 @@ fn resolve(root: &Path, path: &Path) -> Option<PathBuf> {
     file.is_file().then_some(file)
 }
 
-fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
-    let io = |e| Diagnostic::io("read", folder, &e);
-    let mut files = Vec::new();
-    for item in std::fs::read_dir(folder).map_err(io)? {
-        let item = item.map_err(io)?;
-        match item.file_type().map_err(io)?.is_dir() {
-            true => files.extend(files_below(&item.path())?),
-            false => files.push(item.path()),
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::sync::atomic::AtomicBool;
+
+    #[test]
+    fn links_stay_below_the_root() {
+        let root = tempfile::tempdir().unwrap();
+        let at = |path: &str| root.path().join(path);
+        std::fs::create_dir_all(at("usr/lib/arch")).unwrap();
+        std::fs::write(at("usr/lib/arch/ld-2.31.so"), "x").unwrap();
+        symlink("/usr/lib", at("lib")).unwrap();
+        symlink("/lib/arch/ld-2.31.so", at("usr/lib/ld.so")).unwrap();
+        symlink("../../../../../usr/lib/ld.so", at("usr/lib/arch/up.so")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        let real = Some(at("usr/lib/arch/ld-2.31.so"));
+        assert_eq!(resolve(root.path(), Path::new("lib/ld.so")), real);
+        assert_eq!(resolve(root.path(), Path::new("lib/arch/up.so")), real);
+        assert_eq!(resolve(root.path(), Path::new("loop")), None);
+        assert_eq!(resolve(root.path(), Path::new("etc/passwd")), None, "the host's");
+        assert_eq!(resolve(root.path(), Path::new("usr/lib")), None, "a folder");
     }
-    Ok(files)
+
+    #[test]
+    fn a_program_gets_what_it_and_its_libraries_need() {
+        let into = tempfile::tempdir().unwrap();
+        let shell = Path::new("/bin/sh").canonicalize().unwrap();
+        copy_libraries(&shell, Path::new("/"), into.path()).unwrap();
+        let ran = Command::new(into.path().join("ld-linux-x86-64.so.2"))
+            .arg("--library-path")
+            .arg(into.path())
+            .arg(&shell)
+            .args(["-c", "echo runs"])
+            .output()
+            .unwrap();
+        assert_eq!(String::from_utf8_lossy(&ran.stdout), "runs\n");
+        let empty = tempfile::tempdir().unwrap();
+        let error = copy_libraries(&shell, empty.path(), into.path()).unwrap_err();
+        assert!(error.message().contains("which the C library's package does not have"));
+    }
+
+    #[test]
+    fn compressed_modules_are_expanded_and_indexed() {
+        // No module is at hand on every host: ELF files without .modinfo do for the names, and
+        // tests/kernel_pull.rs compares the index of real ones with depmod's.
+        let root = tempfile::tempdir().unwrap();
+        let folder = root.path().join("modules/6.1.0-test");
+        std::fs::create_dir_all(folder.join("kernel/fs")).unwrap();
+        std::fs::write(folder.join("modules.dep"), "kernel/fs/a.ko.xz:\n").unwrap();
+        std::fs::write(folder.join("modules.dep.bin"), "stale").unwrap();
+        for (name, program) in [("a", "xz"), ("b", "gzip"), ("c", "zstd"), ("d", "true")] {
+            let file = folder.join(format!("kernel/fs/{name}.ko"));
+            std::fs::copy("/bin/true", &file).unwrap();
+            let quiet = ["-q", "--rm"];
+            let options = if program == "zstd" { &quiet[..] } else { &[] };
+            match Command::new(program).args(options).arg(&file).status() {
+                Ok(status) => assert!(status.success()),
+                Err(_) => eprintln!("this host has no {program}"),
+            }
+        }
+        let cancel = AtomicBool::new(false);
+        let mut watch = Watch { progress: &mut |_| {}, cancel: &cancel };
+        prepare_modules(&folder, &mut watch).map_err(PullError::into_diagnostic).unwrap();
+        let index = std::fs::read_to_string(folder.join("modules.dep")).unwrap();
+        assert_eq!(index, "kernel/fs/a.ko:\nkernel/fs/b.ko:\nkernel/fs/c.ko:\nkernel/fs/d.ko:\n");
+        assert!(!folder.join("modules.dep.bin").exists());
+        let truth = std::fs::read("/bin/true").unwrap();
+        assert_eq!(std::fs::read(folder.join("kernel/fs/a.ko")).unwrap(), truth);
+    }
 }

@@ -72,10 +72,9 @@ pub(super) fn classify(output: &str, succeeded: bool) -> Option<Trouble> {
         let told = output.lines().find(|line| pieces.iter().any(|piece| line.contains(piece)))?;
         Some(plain(told))
     };
-    // apt tries again by itself: words of failure that it got over do not count.
-    let failed = |line: &str| {
-        line.starts_with("E: ") || line.starts_with("Err:") || line.contains("Failed to fetch")
-    };
+    // apt tries again, or another form of the same file: what it got over ("Ign:", "Err:") does not
+    // count, what it ends with does.
+    let failed = |line: &str| line.starts_with("E: ") || line.contains("Failed to fetch");
     if succeeded && !output.lines().any(failed) {
         return None;
     }
@@ -215,6 +214,9 @@ Ign:2 file:/mirror bookworm/main amd64 Packages
 Get:2 file:/mirror bookworm/main amd64 Packages [8790 kB]
 Reading package lists...";
         assert_eq!(classify(good, true), None);
+        let got_over =
+            format!("Err:2 file:/mirror bookworm/main amd64 Packages\n  File not found\n{good}");
+        assert_eq!(classify(&got_over, true), None);
         let odd = "E: Malformed entry 1 in sources file /tmp/x (URI parse)";
         let words = "Malformed entry 1 in sources file /tmp/x (URI parse)".to_string();
         assert_eq!(classify(odd, false), Some(Trouble::Other(words)));
