@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::args::Sandbox;
 use super::edge;
 use super::environment::Context;
+use super::programs;
 use crate::machine::{room, sandbox};
 use crate::manifest::{Diagnostic, Result};
 use crate::report::text::{self, BAD, BOLD, GOOD, LOOK, paint};
@@ -56,6 +57,7 @@ pub fn doctor(context: &Context, json: bool) -> Result<u8> {
         cache(context),
         packages(),
         image(context),
+        cases(context),
         kernels(context)?,
         kvm(),
     ];
@@ -81,6 +83,15 @@ pub fn doctor(context: &Context, json: bool) -> Result<u8> {
     Ok(if bad { 3 } else { 0 })
 }
 
+/// Prints what has to be installed for the cases; nothing where nothing has to be.
+///
+/// # Errors
+/// None so far.
+pub fn packages_to_install(context: &Context) -> Result<u8> {
+    edge::print(&programs::lines(&programs::missing(&context.project)));
+    Ok(0)
+}
+
 fn architecture() -> Finding {
     match (std::env::consts::OS, std::env::consts::ARCH) {
         ("linux", "x86_64") => good("host", "Linux on x86_64"),
@@ -103,7 +114,10 @@ fn namespaces(context: &Context) -> Finding {
         }
     };
     match sandbox::probe(scratch.path()) {
-        Ok(None) => good(what, "user, mount, pid, network and ipc namespaces, mounts tried: isolation is full"),
+        Ok(None) => good(
+            what,
+            "user, mount, pid, network and ipc namespaces, mounts tried: isolation is full",
+        ),
         Ok(Some(why)) => finding(what, Health::Bad, why, namespace_fix()),
         Err(error) => finding(what, Health::Bad, error.to_string(), namespace_fix()),
     }
@@ -117,7 +131,8 @@ fn namespace_fix() -> String {
     if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
         "sysctl kernel.unprivileged_userns_clone=1".into()
     } else if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for lab".into()
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for lab"
+            .into()
     } else if is("/proc/sys/user/max_user_namespaces", "0") {
         "sysctl user.max_user_namespaces=10000".into()
     } else {
@@ -217,6 +232,25 @@ fn image(context: &Context) -> Finding {
     }
 }
 
+/// Whether the cases' own programs are here; a case whose program is not here cannot run.
+fn cases(context: &Context) -> Finding {
+    let missing = programs::missing(&context.project);
+    let what = "programs";
+    if missing.is_empty() {
+        return good(what, format!("all that {} cases want", context.project.cases.len()));
+    }
+    let shown = |m: &programs::Missing| format!("{} (for {})", m.program, m.askers.join(", "));
+    let detail = missing.iter().map(shown).collect::<Vec<_>>().join("; ");
+    let mut packages: Vec<&str> = missing.iter().filter_map(|m| m.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let fix = match packages.is_empty() {
+        true => "install them; the lab does not know their packages".into(),
+        false => format!("on Debian: apt install {}", packages.join(" ")),
+    };
+    finding(what, Health::Limited, format!("not here: {detail}"), fix)
+}
+
 fn kernels(context: &Context) -> Result<Finding> {
     let store = context.workshop(Sandbox::Full, false)?.store;
     let wanted = context.project.select_kernels(&[])?;
@@ -230,7 +264,8 @@ fn kernels(context: &Context) -> Result<Finding> {
         let names: Vec<_> = wanted.iter().map(|spec| spec.name.as_str()).collect();
         good("kernels", format!("{} here", names.join(", ")))
     } else {
-        let detail = format!("{} not here yet; the first run fetches what it needs", missing.join(", "));
+        let detail =
+            format!("{} not here yet; the first run fetches what it needs", missing.join(", "));
         finding("kernels", Health::Limited, detail, "lab kernel pull")
     })
 }
