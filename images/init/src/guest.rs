@@ -13,7 +13,7 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
-use crate::channels::{Channel, Control, devices};
+use crate::channels::{Channel, Control, device};
 use crate::descriptors::silence;
 use crate::load::release;
 use crate::mark::mark;
@@ -37,33 +37,38 @@ const DEATH: Duration = Duration::from_secs(2);
 /// PID 1 from the first instruction to the power's end.
 pub fn main() -> c_int {
     let mounted = mounts::mount_table();
-    let guest = silence().context("/dev/null").and_then(|()| Guest::open());
-    let mut guest = match guest {
-        Ok(guest) => guest,
+    let control =
+        silence().context("/dev/null").and_then(|()| Control::open(&device("lab.control")?));
+    let mut control = match control {
+        Ok(control) => control,
         Err(trouble) => {
-            if let Err(mount) = mounted {
-                last_words(&mount.0);
-            }
+            // The cause of the other, where there is one.
+            mounted.unwrap_or_else(|mount| last_words(&mount.0));
             last_words(&trouble.0);
             power::off();
         }
     };
-    let last = match guest.live(mounted) {
-        Ok(end) => end,
-        Err(Trouble(what)) => GuestMessage::Trouble { what },
-    };
-    if let Err(trouble) = guest.part(&last) {
-        last_words(&trouble.0);
-        if let GuestMessage::Trouble { what } = last {
+    if let Err(Trouble(what)) = tell(&mut control, mounted) {
+        let record = GuestMessage::Trouble { what: what.clone() };
+        if control.say(&record).and_then(|()| control.channel.drain()).is_err() {
             last_words(&what);
         }
     }
     power::off()
 }
 
+/// All that the host hears, except of trouble.
+fn tell(control: &mut Control, mounted: Result<()>) -> Result<()> {
+    control.say(&GuestMessage::Hello { version: VERSION, release: release() })?;
+    mounted?;
+    let mut guest = Guest::open(control)?;
+    let last = guest.live()?;
+    guest.part(&last)
+}
+
 /// What the loop serves.
-struct Guest {
-    control: Control,
+struct Guest<'a> {
+    control: &'a mut Control,
     terminal: Channel,
     children: SignalFd,
     /// Whether any process besides PID 1 is there.
@@ -86,8 +91,8 @@ enum Source {
     Worker,
 }
 
-impl Guest {
-    fn open() -> Result<Self> {
+impl<'a> Guest<'a> {
+    fn open(control: &'a mut Control) -> Result<Self> {
         let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
         // SAFETY: no handler is installed.
         unsafe { sigaction(Signal::SIGPIPE, &ignore) }.context("SIGPIPE")?;
@@ -95,10 +100,9 @@ impl Guest {
         children.add(Signal::SIGCHLD);
         children.thread_block().context("SIGCHLD")?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let (control, terminal) = devices()?;
         Ok(Self {
-            control: Control::open(&control)?,
-            terminal: Channel::open(&terminal)?,
+            control,
+            terminal: Channel::open(&device("lab.terminal")?)?,
             children: SignalFd::with_flags(&children, flags).context("signalfd")?,
             populated: true,
             plan: None,
@@ -108,23 +112,22 @@ impl Guest {
         })
     }
 
-    /// From Hello to the end record, which is returned.
-    fn live(&mut self, mounted: Result<()>) -> Result<GuestMessage> {
-        self.control.say(&GuestMessage::Hello { version: VERSION, release: release() })?;
-        let base = Mounted::now();
+    /// From the plan to the end record, which is returned.
+    fn live(&mut self) -> Result<GuestMessage> {
+        let base = Mounted::now()?;
         let plan = loop {
             match &self.plan {
                 Some(plan) => break Arc::clone(plan),
                 None => self.turn(PollTimeout::NONE)?,
             };
         };
-        mounted?;
         let planned = Arc::clone(&plan);
         self.wait_for(move || prepare(&planned))??;
         let steps = match &plan.work {
             Work::Steps(steps) => {
                 if !steps.is_empty() {
                     self.session = Some(Session::steps(&plan.env)?);
+                    self.greet_shell()?;
                 }
                 self.control.say(&GuestMessage::Ready)?;
                 self.run_steps(steps)?
@@ -136,16 +139,31 @@ impl Guest {
             }
         };
         let late = self.kill_all()?;
-        let left_mounted = self.wait_for(move || power::unmount_since(&base))?;
+        let left_mounted = self.wait_for(move || power::unmount_since(base))?;
         Ok(GuestMessage::End { steps, late, left_mounted })
     }
 
     /// The last record, when all that belongs before it is out.
     fn part(&mut self, last: &GuestMessage) -> Result<()> {
-        let terminal = self.terminal.drain();
+        // Pings are answered still while a slow host takes its bytes.
+        while !self.terminal.out.is_empty() {
+            self.turn(PollTimeout::NONE)?;
+        }
+        self.terminal.drain()?;
         self.control.say(last)?;
-        self.control.channel.drain()?;
-        terminal
+        self.control.channel.drain()
+    }
+
+    /// Waits until the shell reads its script, so that its start is no step's time, and a shell
+    /// that cannot start no step's failure.
+    fn greet_shell(&mut self) -> Result<()> {
+        self.session()?.run(":")?;
+        match self.answer()? {
+            (_, false) => Ok(()),
+            (status, true) => Err(Trouble(format!(
+                "/bin/sh ended with status {status} before the first step (the terminal has its words)"
+            ))),
+        }
     }
 
     fn run_steps(&mut self, steps: &[GuestStep]) -> Result<u32> {
@@ -163,18 +181,23 @@ impl Guest {
         self.control.say(&GuestMessage::StepStarted { index, late })?;
         let began = Instant::now();
         self.session()?.run(text)?;
-        let (status, shell_gone) = loop {
-            let session = self.session()?;
-            if let Some(status) = session.answered()? {
-                break (status, false);
-            }
-            if let Some(status) = session.exit {
-                break (status, true);
-            }
-            self.turn(PollTimeout::NONE)?;
-        };
+        let (status, shell_gone) = self.answer()?;
         self.step_ended(index, status, began, shell_gone)?;
         Ok((status, shell_gone))
+    }
+
+    /// Waits for the shell's answer or its end: the status, and whether it was the shell's own.
+    fn answer(&mut self) -> Result<(i32, bool)> {
+        loop {
+            let session = self.session()?;
+            if let Some(status) = session.answered()? {
+                return Ok((status, false));
+            }
+            if let Some(status) = session.exit {
+                return Ok((status, true));
+            }
+            self.turn(PollTimeout::NONE)?;
+        }
     }
 
     fn run_shell(&mut self) -> Result<u32> {
@@ -204,8 +227,8 @@ impl Guest {
 
     /// Reads the pty up to a fresh mark; how many bytes came in front of it.
     fn count_to_mark(&mut self) -> Result<u64> {
-        let nonce = self.plan.as_ref().map(|plan| plan.nonce).unwrap_or_default();
-        let mark = mark(&nonce, self.marks);
+        let Some(plan) = &self.plan else { return Err(Trouble("there is no plan".into())) };
+        let mark = mark(&plan.nonce, u64::from(plan.boot) << 32 | self.marks);
         self.marks += 1;
         let worker = self.worker.clone();
         self.session()?.begin_mark(mark, &worker)?;
@@ -278,7 +301,7 @@ impl Guest {
             terminal |= when(session.wants_typing(), r#in);
             let typing = session.script.is_none() && !session.input.is_empty();
             let room = self.terminal.out.len() < TERMINAL_LIMIT;
-            let output = when(room, r#in) | when(typing, out);
+            let output = when(room && !session.hung_up, r#in) | when(typing, out);
             wanted.push((Source::Output, session.pty.master().as_fd(), output));
             if let Some(status) = &session.status {
                 wanted.push((Source::Status, status.as_fd(), r#in));

@@ -43,6 +43,8 @@ pub struct Session {
     pub status: Option<OwnedFd>,
     answer: Vec<u8>,
     scanner: Option<MarkScanner>,
+    /// A step has hung the tty up (vhangup(2)): nothing comes through any more, no mark either.
+    pub hung_up: bool,
     /// Bytes since the last count was taken.
     count: u64,
     at_mark: Option<u64>,
@@ -99,6 +101,7 @@ impl Session {
             status: None,
             answer: Vec::new(),
             scanner: None,
+            hung_up: false,
             count: 0,
             at_mark: None,
         }
@@ -166,11 +169,10 @@ impl Session {
         }
     }
 
-    /// Reads the pty's output, at most `limit` bytes, and appends it without the mark. Returns
-    /// whether there may be more at once.
+    /// Reads the pty's output, hardly more than `limit` bytes, and appends it without the mark.
     ///
     /// # Errors
-    /// None known, except where the pty is hung up and no mark is due.
+    /// None known for a pty.
     pub fn read_output(&mut self, limit: usize, passed: &mut Vec<u8>) -> Result<()> {
         // A pty gives 4 KiB at a time.
         let mut buffer = [0; 4096];
@@ -180,13 +182,13 @@ impl Session {
                 Ok(0) | Err(Errno::EAGAIN) => break,
                 Ok(n) => n,
                 Err(Errno::EINTR) => continue,
-                // A step has hung the tty up (vhangup(2)): no mark will come through.
-                Err(Errno::EIO) if self.scanner.is_some() => {
-                    let scanner = self.scanner.take();
-                    let before = passed.len();
-                    passed.extend_from_slice(scanner.as_ref().map_or(&[], |s| s.held()));
-                    self.count += (passed.len() - before) as u64;
-                    self.at_mark = Some(std::mem::take(&mut self.count));
+                Err(Errno::EIO) => {
+                    self.hung_up = true;
+                    if let Some(scanner) = self.scanner.take() {
+                        passed.extend_from_slice(scanner.held());
+                        self.count += scanner.held().len() as u64;
+                        self.at_mark = Some(std::mem::take(&mut self.count));
+                    }
                     break;
                 }
                 Err(errno) => return Err(errno).context("read the pty"),
@@ -217,6 +219,10 @@ impl Session {
     /// # Errors
     /// The worker is gone.
     pub fn begin_mark(&mut self, mark: Mark, worker: &Worker) -> Result<()> {
+        if self.hung_up {
+            self.at_mark = Some(std::mem::take(&mut self.count));
+            return Ok(());
+        }
         self.scanner = Some(MarkScanner::new(mark));
         self.pty.send_mark(mark, worker)
     }
