@@ -236,8 +236,8 @@ fn mounts_are_undone_and_what_stays_is_named() {
     );
     boot.steps();
     let mut plan = plan(&[
-        "mount -t tmpfs x /mnt; head -c 1000000 /dev/zero > /mnt/f; echo > /mnt/swap",
-        "modprobe loop; losetup /dev/loop0 /mnt/f",
+        "mkdir /mnt; mount -t tmpfs x /mnt; head -c 1000000 /dev/zero > /mnt/f",
+        "losetup -f /mnt/f",
     ]);
     plan.shares.clear();
     let boot = run("left", plan);
