@@ -1,6 +1,7 @@
 //! Makes the machine as the plan says: clock, modules, shares, disks.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
@@ -79,7 +80,6 @@ fn seed(plan: &GuestPlan) {
     };
     let buffer = plan.nonce.derive("random pool", u64::from(plan.boot));
     let info = PoolInfo { entropy_bits: 256, bytes: 32, buffer };
-    use std::os::fd::AsRawFd;
     // SAFETY: the descriptor is open and `info` has the layout that RNDADDENTROPY reads.
     let _: Result<_, Errno> = unsafe { add_entropy(pool.as_raw_fd(), &info) };
     // SAFETY: RNDRESEEDCRNG takes no argument.

@@ -96,6 +96,10 @@ fn a_plan_of_a_megabyte_arrives_whole() {
     let boot = run("plan", plan(&all));
     let texts = boot.texts();
     assert_eq!(texts[0], "200000\n");
+    let started = |m: &GuestMessage| matches!(m, GuestMessage::StepStarted { .. });
+    let first = boot.records.iter().find(|(_, record)| started(record)).unwrap().0;
+    let all = boot.records.last().unwrap().0 - first;
+    println!("{} us a step", all.as_micros() / 1001);
     assert!(texts[1000].starts_with("999 yyy"));
 }
 
