@@ -18,7 +18,9 @@ use super::verdict::{Expected, Outcome, Verdict, settle};
 use crate::kernel::{Kernel, PullError};
 use crate::machine::room;
 use crate::manifest::{Action, Case, Diagnostic, KernelSpec, Project, Result};
-use crate::report::{Hint, PendingNote, ReasonLine, RunRef, RunResult, Sink, Tally, What};
+use crate::report::{
+    Hint, PendingNote, ReasonLine, RunRef, RunResult, Sink, Tally, What,
+};
 use crate::snapshot::{self, Filters, Info, Pending};
 
 /// The judge: [`super::judge`], or a wrong one in the test that proves the suite would notice.
@@ -279,8 +281,7 @@ impl Dispatcher<'_> {
                             self.one(number, request, &kernels[&request.kernel.name]);
                         let outcome = result.outcome;
                         self.sink.emit(What::RunEnded { result: Box::new(result) });
-                        done.lock().expect("no panics hold it")[number] =
-                            Some((outcome, candidate));
+                        done.lock().expect("no panics hold it")[number] = Some((outcome, candidate));
                     }
                 });
             }
@@ -302,7 +303,8 @@ impl Dispatcher<'_> {
             Available::Trouble(error) => return (self.not_started(request, result, error), None),
         };
         result.release = Some(kernel.release.clone());
-        result.detectors = kernel.detectors().map(|d| d.into_iter().collect()).unwrap_or_default();
+        result.detectors =
+            kernel.detectors().map(|d| d.into_iter().collect()).unwrap_or_default();
         match needs::missing(&request.instance.case, kernel) {
             Ok(Some(reason)) => return (skip(result, reason), None),
             Ok(None) => {}
@@ -386,8 +388,7 @@ impl Dispatcher<'_> {
             also: Vec::new(),
             programs: prepared.plan.programs.clone(),
         };
-        let candidate =
-            self.conclude(request, &verdict, &evidence, accepted.as_ref(), info, result);
+        let candidate = self.conclude(request, &verdict, &evidence, accepted.as_ref(), info, result);
         folder.write_json("evidence.json", &evidence)?;
         folder.write_json("result.json", &result)?;
         Ok(candidate)
@@ -468,12 +469,12 @@ impl Dispatcher<'_> {
         error: &Diagnostic,
     ) -> RunResult {
         let evidence = Evidence { not_started: Some(error.to_string()), ..Evidence::default() };
-        let expected =
-            Expected { steps: request.instance.case.steps.clone(), ..Expected::default() };
+        let expected = Expected { steps: request.instance.case.steps.clone(), ..Expected::default() };
         let verdict = (self.judge)(&evidence, &expected);
         result.outcome = verdict.outcome();
         result.code = verdict.code();
-        result.reasons = vec![ReasonLine { kind: "not-started".into(), text: error.to_string() }];
+        result.reasons =
+            vec![ReasonLine { kind: "not-started".into(), text: error.to_string() }];
         result
     }
 

@@ -392,8 +392,7 @@ impl Observer<'_> {
         self.log.finish();
         if let Some(forgery) = self.control.unfinished() {
             // A record cut short by the machine's death is no forgery; noise without an end is.
-            if self.evidence.end.is_some()
-                || !matches!(self.evidence.ending, Some(Ending::Signalled(_)))
+            if self.evidence.end.is_some() || !matches!(self.evidence.ending, Some(Ending::Signalled(_)))
             {
                 self.forged(forgery.to_string());
             }
@@ -410,14 +409,13 @@ impl Observer<'_> {
         evidence.total_ms = self.started.elapsed().as_millis() as u64;
         evidence.last_words = last_words(&self.words, &self.log);
         let _ = std::fs::write(self.watch.folder.join("words"), &self.words);
-        let transcript =
-            match transcript(&self.watch.instance.case.steps, &self.evidence, &mut self.terminal) {
-                Ok(transcript) => transcript,
-                Err(error) => {
-                    self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
-                    Transcript { entries: Vec::new() }
-                }
-            };
+        let transcript = match transcript(&self.watch.instance.case.steps, &self.evidence, &mut self.terminal) {
+            Ok(transcript) => transcript,
+            Err(error) => {
+                self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
+                Transcript { entries: Vec::new() }
+            }
+        };
         Observation { evidence: self.evidence, transcript }
     }
 }

@@ -98,11 +98,7 @@ impl Instance {
 pub fn default_cmdline(case: &Case) -> Vec<String> {
     let raid6 = ["MD_RAID456", "RAID6_PQ", "DM_RAID"];
     let wants = case.needs.kconfig.iter().any(|symbol| raid6.contains(&symbol.as_str()))
-        || case
-            .needs
-            .modules
-            .iter()
-            .any(|module| module.starts_with("raid4") || module == "raid6_pq");
+        || case.needs.modules.iter().any(|module| module.starts_with("raid4") || module == "raid6_pq");
     let mut words = vec!["printk.time=1".to_string()];
     if !wants {
         words.push("initcall_blacklist=raid6_select_algo".into());

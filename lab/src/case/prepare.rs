@@ -147,9 +147,7 @@ impl Workshop {
                     mib(memory),
                     mib(free)
                 ))
-                .help(
-                    "make /dev/shm larger (mount -o remount,size=...), or lower [machine] memory",
-                ));
+                .help("make /dev/shm larger (mount -o remount,size=...), or lower [machine] memory"));
             }
         }
         Ok(())

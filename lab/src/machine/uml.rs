@@ -159,9 +159,7 @@ impl Paths {
             disks: plan
                 .disks
                 .iter()
-                .map(|(disk, path)| {
-                    (disk.name.clone(), pick(&format!("{DISKS}/{}", disk.name), path))
-                })
+                .map(|(disk, path)| (disk.name.clone(), pick(&format!("{DISKS}/{}", disk.name), path)))
                 .collect(),
             shares: plan
                 .shares

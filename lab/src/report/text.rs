@@ -52,11 +52,7 @@ pub fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if value < 10.0 && unit > 0 {
-        format!("{value:.1} {}", units[unit])
-    } else {
-        format!("{value:.0} {}", units[unit])
-    }
+    if value < 10.0 && unit > 0 { format!("{value:.1} {}", units[unit]) } else { format!("{value:.0} {}", units[unit]) }
 }
 
 /// `2 runs: 1 pass, 1 known`; the words of the outcomes in the order of their severity.
@@ -66,9 +62,7 @@ pub fn tally(tally: &Tally) -> String {
     let parts: Vec<_> = [Fail, Broken, Fixed, Flaky, Known, Skip, Pass]
         .into_iter()
         .filter(|outcome| tally.count(*outcome) > 0)
-        .map(|outcome| {
-            paint(style_of(outcome), &format!("{} {}", tally.count(outcome), outcome.name()))
-        })
+        .map(|outcome| paint(style_of(outcome), &format!("{} {}", tally.count(outcome), outcome.name())))
         .collect();
     match total {
         0 => "nothing ran".to_string(),
@@ -101,8 +95,7 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
     let outcome = paint(style_of(result.outcome), &format!("{:<6}", result.outcome.name()));
     let title = format!("{} on {}", result.run.title(), result.run.kernel);
     let took = result.total_ms.map(duration).unwrap_or_default();
-    let mut text =
-        format!("{outcome} {title:<title_width$}  {}", paint(DIM, &took)).trim_end().to_string();
+    let mut text = format!("{outcome} {title:<title_width$}  {}", paint(DIM, &took)).trim_end().to_string();
     text.push('\n');
     if result.outcome == Outcome::Pass && result.run.case != super::COMMAND {
         return text;
@@ -131,8 +124,7 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
         }
     }
     for hint in &result.hints {
-        let _ =
-            writeln!(text, "       {} {}", paint(DIM, &format!("{}:", hint.what)), hint.command);
+        let _ = writeln!(text, "       {} {}", paint(DIM, &format!("{}:", hint.what)), hint.command);
     }
     text
 }
@@ -169,16 +161,15 @@ mod tests {
         assert_eq!(duration(354), "0.35 s");
         assert_eq!(duration(12_345), "12.3 s");
         assert_eq!(duration(125_000), "2 min 05 s");
-        assert_eq!(
-            (size(512), size(1536), size(14 << 20)),
-            ("512 B".into(), "1.5 KiB".into(), "14 MiB".into())
-        );
+        assert_eq!((size(512), size(1536), size(14 << 20)), ("512 B".into(), "1.5 KiB".into(), "14 MiB".into()));
     }
 
     #[test]
     fn columns_ignore_colours() {
-        let rows =
-            [vec![paint(GOOD, "a"), "bb".to_string()], vec!["ccc".to_string(), String::new()]];
+        let rows = [
+            vec![paint(GOOD, "a"), "bb".to_string()],
+            vec!["ccc".to_string(), String::new()],
+        ];
         let text = columns(&rows);
         assert_eq!(anstream::adapter::strip_str(&text).to_string(), "a    bb\nccc\n");
     }
