@@ -126,7 +126,7 @@ fn a_failing_set_up_step_stops() {
     needs_kernel!();
     let mut plan = plan(&["false", "false", "echo never"]);
     let Work::Steps(steps) = &mut plan.work else { unreachable!() };
-    steps[1].stop = true;
+    steps[1].stop_unless = Some(0);
     assert_eq!(run("stop", plan).steps().0.len(), 2);
 }
 
