@@ -265,10 +265,12 @@ impl Dispatcher<'_> {
         let queue: Mutex<VecDeque<usize>> = Mutex::new((0..requests.len()).collect());
         let done: Mutex<Vec<_>> = Mutex::new((0..requests.len()).map(|_| None).collect());
         let memory = Memory::new();
+        // A function of its own, so that the lock is not held while the run goes on.
+        let next = || queue.lock().expect("no panics hold it").pop_front();
         std::thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
-                    while let Some(number) = queue.lock().expect("no panics hold it").pop_front() {
+                    while let Some(number) = next() {
                         if self.cancelled.load(Ordering::SeqCst) {
                             break;
                         }

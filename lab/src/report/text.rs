@@ -104,6 +104,9 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
     let took = result.total_ms.map(duration).unwrap_or_default();
     let mut text =
         format!("{outcome} {title:<title_width$}  {}", paint(DIM, &took)).trim_end().to_string();
+    if result.isolation == Some(Isolation::Off) {
+        text.push_str(&paint(LOOK, "  (isolation off)"));
+    }
     text.push('\n');
     if result.outcome == Outcome::Pass && result.run.case != super::COMMAND {
         return text;
