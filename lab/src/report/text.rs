@@ -132,13 +132,6 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
     } else if let Some(transcript) = &result.transcript {
         text.push_str(&excerpt(transcript, "       "));
     }
-    if result.isolation == Some(Isolation::Off) {
-        let _ = writeln!(
-            text,
-            "       {}",
-            paint(LOOK, "isolation off: the guest was you on this host")
-        );
-    }
     for hint in &result.hints {
         let _ =
             writeln!(text, "       {} {}", paint(DIM, &format!("{}:", hint.what)), hint.command);
