@@ -137,7 +137,8 @@ impl Control {
         }
         let mut messages = Vec::new();
         while let Some(record) = self.decoder.next_record::<HostMessage>() {
-            let message = record.map_err(|forgery| Trouble(format!("the host's {forgery}")))?.body;
+            let message =
+                record.map_err(|forgery| Trouble(format!("from the host: {forgery}")))?.body;
             if let HostMessage::Plan(plan) = &message {
                 self.decoder.set_nonce(plan.nonce);
                 self.encoder.set_nonce(plan.nonce);
@@ -148,18 +149,14 @@ impl Control {
     }
 }
 
-/// Which devices the kernel's command line names: control and terminal.
+/// Which device the kernel's command line names (`KEY=DEVICE`).
 ///
 /// # Errors
-/// It does not name both.
-pub fn devices() -> Result<(String, String)> {
+/// None.
+pub fn device(key: &str) -> Result<String> {
     let cmdline = fs::read_to_string("/proc/cmdline").context("/proc/cmdline")?;
-    let device = |key: &str| {
-        argument(&cmdline, key)
-            .map(str::to_string)
-            .ok_or_else(|| Trouble(format!("no {key}=DEVICE on the kernel's command line")))
-    };
-    Ok((device("lab.control")?, device("lab.terminal")?))
+    let named = argument(&cmdline, key).map(str::to_string);
+    named.ok_or_else(|| Trouble(format!("no {key}=DEVICE on the kernel's command line")))
 }
 
 /// Waits up to two seconds for a node that a driver may still be making. Whether it came, opening
@@ -173,8 +170,9 @@ pub fn wait_for(path: &str) {
     }
 }
 
+/// The last one counts, as for the kernel's own.
 fn argument<'a>(cmdline: &'a str, key: &str) -> Option<&'a str> {
-    let mut words = cmdline.split_ascii_whitespace();
+    let mut words = cmdline.split_ascii_whitespace().rev();
     words.find_map(|word| word.strip_prefix(key)?.strip_prefix('='))
 }
 
@@ -184,7 +182,7 @@ mod tests {
 
     #[test]
     fn arguments_of_a_command_line() {
-        let line = "mem=256M lab.controls=/dev/no lab.control=/dev/ttyS0 quiet";
+        let line = "mem=256M lab.control=/dev/no lab.control=/dev/ttyS0 lab.controls=/dev/no quiet";
         assert_eq!(argument(line, "lab.control"), Some("/dev/ttyS0"));
         assert_eq!(argument(line, "lab.terminal"), None);
     }

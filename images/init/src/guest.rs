@@ -1,19 +1,17 @@
-//! The life of a guest: one poll(2) loop that serves the host, the terminal and the shell, and the
-//! story of a run told on top of it.
+//! The life of a guest from Hello to the power's end, told on top of the loop in `turn`.
 
-use std::os::fd::AsFd;
+mod turn;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use lab_proto::{GuestMessage, GuestPlan, GuestStep, HostMessage, VERSION, Work};
-use nix::errno::Errno;
-use nix::libc::{self, c_int};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use lab_proto::{GuestMessage, GuestPlan, GuestStep, VERSION, Work};
+use nix::libc::c_int;
+use nix::poll::PollTimeout;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Pid;
 
-use crate::channels::{Channel, Control, devices};
+use crate::channels::{Channel, Control, device};
 use crate::descriptors::silence;
 use crate::load::release;
 use crate::mark::mark;
@@ -24,46 +22,44 @@ use crate::trouble::{Context, Result, Trouble};
 use crate::worker::Worker;
 use crate::{mounts, power::last_words};
 
-/// How much output may wait for a slow host, in bytes. Beyond it the pty is not read, so that the
-/// program that prints is held up; nothing is ever dropped.
-const TERMINAL_LIMIT: usize = 256 << 10;
-
-/// How much output is taken in one turn of the loop, in bytes, so that pings are answered between.
-const TURN: usize = 64 << 10;
-
 /// How long killed processes may take to die before the guest powers off without them.
 const DEATH: Duration = Duration::from_secs(2);
 
 /// PID 1 from the first instruction to the power's end.
 pub fn main() -> c_int {
     let mounted = mounts::mount_table();
-    let guest = silence().context("/dev/null").and_then(|()| Guest::open());
-    let mut guest = match guest {
-        Ok(guest) => guest,
+    let control =
+        silence().context("/dev/null").and_then(|()| Control::open(&device("lab.control")?));
+    let mut control = match control {
+        Ok(control) => control,
         Err(trouble) => {
-            if let Err(mount) = mounted {
-                last_words(&mount.0);
-            }
+            // The cause of the other, where there is one.
+            mounted.unwrap_or_else(|mount| last_words(&mount.0));
             last_words(&trouble.0);
             power::off();
         }
     };
-    let last = match guest.live(mounted) {
-        Ok(end) => end,
-        Err(Trouble(what)) => GuestMessage::Trouble { what },
-    };
-    if let Err(trouble) = guest.part(&last) {
-        last_words(&trouble.0);
-        if let GuestMessage::Trouble { what } = last {
+    if let Err(Trouble(what)) = tell(&mut control, mounted) {
+        let record = GuestMessage::Trouble { what: what.clone() };
+        if control.say(&record).and_then(|()| control.channel.drain()).is_err() {
             last_words(&what);
         }
     }
     power::off()
 }
 
+/// All that the host hears, except of trouble.
+fn tell(control: &mut Control, mounted: Result<()>) -> Result<()> {
+    control.say(&GuestMessage::Hello { version: VERSION, release: release() })?;
+    mounted?;
+    let mut guest = Guest::open(control)?;
+    let last = guest.live()?;
+    guest.part(&last)
+}
+
 /// What the loop serves.
-struct Guest {
-    control: Control,
+struct Guest<'a> {
+    control: &'a mut Control,
     terminal: Channel,
     children: SignalFd,
     /// Whether any process besides PID 1 is there.
@@ -74,20 +70,8 @@ struct Guest {
     worker: Worker,
 }
 
-/// What poll(2) reported on.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Source {
-    Control,
-    Terminal,
-    Children,
-    Output,
-    Status,
-    Script,
-    Worker,
-}
-
-impl Guest {
-    fn open() -> Result<Self> {
+impl<'a> Guest<'a> {
+    fn open(control: &'a mut Control) -> Result<Self> {
         let ignore = SigAction::new(SigHandler::SigIgn, SaFlags::empty(), SigSet::empty());
         // SAFETY: no handler is installed.
         unsafe { sigaction(Signal::SIGPIPE, &ignore) }.context("SIGPIPE")?;
@@ -95,10 +79,9 @@ impl Guest {
         children.add(Signal::SIGCHLD);
         children.thread_block().context("SIGCHLD")?;
         let flags = SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC;
-        let (control, terminal) = devices()?;
         Ok(Self {
-            control: Control::open(&control)?,
-            terminal: Channel::open(&terminal)?,
+            control,
+            terminal: Channel::open(&device("lab.terminal")?)?,
             children: SignalFd::with_flags(&children, flags).context("signalfd")?,
             populated: true,
             plan: None,
@@ -108,23 +91,22 @@ impl Guest {
         })
     }
 
-    /// From Hello to the end record, which is returned.
-    fn live(&mut self, mounted: Result<()>) -> Result<GuestMessage> {
-        self.control.say(&GuestMessage::Hello { version: VERSION, release: release() })?;
-        let base = Mounted::now();
+    /// From the plan to the end record, which is returned.
+    fn live(&mut self) -> Result<GuestMessage> {
+        let base = Mounted::now()?;
         let plan = loop {
             match &self.plan {
                 Some(plan) => break Arc::clone(plan),
                 None => self.turn(PollTimeout::NONE)?,
             };
         };
-        mounted?;
         let planned = Arc::clone(&plan);
         self.wait_for(move || prepare(&planned))??;
         let steps = match &plan.work {
             Work::Steps(steps) => {
                 if !steps.is_empty() {
                     self.session = Some(Session::steps(&plan.env)?);
+                    self.greet_shell()?;
                 }
                 self.control.say(&GuestMessage::Ready)?;
                 self.run_steps(steps)?
@@ -136,16 +118,31 @@ impl Guest {
             }
         };
         let late = self.kill_all()?;
-        let left_mounted = self.wait_for(move || power::unmount_since(&base))?;
+        let left_mounted = self.wait_for(move || power::unmount_since(base))?;
         Ok(GuestMessage::End { steps, late, left_mounted })
     }
 
     /// The last record, when all that belongs before it is out.
     fn part(&mut self, last: &GuestMessage) -> Result<()> {
-        let terminal = self.terminal.drain();
+        // Pings are answered still while a slow host takes its bytes.
+        while !self.terminal.out.is_empty() {
+            self.turn(PollTimeout::NONE)?;
+        }
+        self.terminal.drain()?;
         self.control.say(last)?;
-        self.control.channel.drain()?;
-        terminal
+        self.control.channel.drain()
+    }
+
+    /// Waits until the shell reads its script, so that its start is no step's time, and a shell
+    /// that cannot start no step's failure.
+    fn greet_shell(&mut self) -> Result<()> {
+        self.session()?.run(":")?;
+        match self.answer()? {
+            (_, false) => Ok(()),
+            (status, true) => Err(Trouble(format!(
+                "/bin/sh ended with status {status} before the first step (the terminal has its words)"
+            ))),
+        }
     }
 
     fn run_steps(&mut self, steps: &[GuestStep]) -> Result<u32> {
@@ -163,18 +160,23 @@ impl Guest {
         self.control.say(&GuestMessage::StepStarted { index, late })?;
         let began = Instant::now();
         self.session()?.run(text)?;
-        let (status, shell_gone) = loop {
-            let session = self.session()?;
-            if let Some(status) = session.answered()? {
-                break (status, false);
-            }
-            if let Some(status) = session.exit {
-                break (status, true);
-            }
-            self.turn(PollTimeout::NONE)?;
-        };
+        let (status, shell_gone) = self.answer()?;
         self.step_ended(index, status, began, shell_gone)?;
         Ok((status, shell_gone))
+    }
+
+    /// Waits for the shell's answer or its end: the status, and whether it was the shell's own.
+    fn answer(&mut self) -> Result<(i32, bool)> {
+        loop {
+            let session = self.session()?;
+            if let Some(status) = session.answered()? {
+                return Ok((status, false));
+            }
+            if let Some(status) = session.exit {
+                return Ok((status, true));
+            }
+            self.turn(PollTimeout::NONE)?;
+        }
     }
 
     fn run_shell(&mut self) -> Result<u32> {
@@ -204,8 +206,8 @@ impl Guest {
 
     /// Reads the pty up to a fresh mark; how many bytes came in front of it.
     fn count_to_mark(&mut self) -> Result<u64> {
-        let nonce = self.plan.as_ref().map(|plan| plan.nonce).unwrap_or_default();
-        let mark = mark(&nonce, self.marks);
+        let Some(plan) = &self.plan else { return Err(Trouble("there is no plan".into())) };
+        let mark = mark(&plan.nonce, u64::from(plan.boot) << 32 | self.marks);
         self.marks += 1;
         let worker = self.worker.clone();
         self.session()?.begin_mark(mark, &worker)?;
@@ -245,134 +247,5 @@ impl Guest {
 
     fn session(&mut self) -> Result<&mut Session> {
         self.session.as_mut().ok_or_else(|| Trouble("there is no shell".into()))
-    }
-
-    /// Waits for whatever is next and serves it.
-    fn turn(&mut self, timeout: PollTimeout) -> Result<()> {
-        for (source, events) in self.wait(timeout)? {
-            match source {
-                Source::Control => self.serve_control(events)?,
-                Source::Terminal => self.serve_terminal(events)?,
-                Source::Children => self.reap()?,
-                Source::Output => self.pass_output()?,
-                Source::Status => self.session()?.read_status()?,
-                Source::Script => self.session()?.feed()?,
-                Source::Worker => self.worker.acknowledge(),
-            }
-        }
-        Ok(())
-    }
-
-    fn wait(&self, timeout: PollTimeout) -> Result<Vec<(Source, PollFlags)>> {
-        let (r#in, out, none) = (PollFlags::POLLIN, PollFlags::POLLOUT, PollFlags::empty());
-        let when = |condition: bool, events: PollFlags| if condition { events } else { none };
-        let mut wanted = vec![
-            (Source::Control, self.control.channel.as_fd(), {
-                r#in | when(!self.control.channel.out.is_empty(), out)
-            }),
-            (Source::Children, self.children.as_fd(), r#in),
-            (Source::Worker, self.worker.ended(), r#in),
-        ];
-        let mut terminal = when(!self.terminal.out.is_empty(), out);
-        if let Some(session) = &self.session {
-            terminal |= when(session.wants_typing(), r#in);
-            let typing = session.script.is_none() && !session.input.is_empty();
-            let room = self.terminal.out.len() < TERMINAL_LIMIT;
-            let output = when(room, r#in) | when(typing, out);
-            wanted.push((Source::Output, session.pty.master().as_fd(), output));
-            if let Some(status) = &session.status {
-                wanted.push((Source::Status, status.as_fd(), r#in));
-            }
-            if let Some(script) = &session.script {
-                wanted.push((Source::Script, script.as_fd(), when(!session.input.is_empty(), out)));
-            }
-        }
-        wanted.push((Source::Terminal, self.terminal.as_fd(), terminal));
-        // What is not wanted is left out: a descriptor in error reports without being asked.
-        wanted.retain(|(_, _, events)| !events.is_empty());
-        let mut fds: Vec<PollFd> =
-            wanted.iter().map(|(_, fd, events)| PollFd::new(*fd, *events)).collect();
-        match poll(&mut fds, timeout) {
-            Ok(_) | Err(Errno::EINTR) => {}
-            Err(errno) => return Err(errno).context("poll"),
-        }
-        let ready = wanted.iter().zip(&fds).filter_map(|((source, _, _), fd)| {
-            fd.revents().filter(|events| !events.is_empty()).map(|events| (*source, events))
-        });
-        Ok(ready.collect())
-    }
-
-    fn serve_control(&mut self, events: PollFlags) -> Result<()> {
-        if events.contains(PollFlags::POLLOUT) {
-            self.control.channel.flush()?;
-        }
-        for message in self.control.hear()? {
-            match message {
-                HostMessage::Ping(number) => self.control.say(&GuestMessage::Pong(number))?,
-                HostMessage::Resize { cols, rows } => {
-                    if let Some(session) = &self.session {
-                        session.pty.resize(cols, rows)?;
-                    }
-                }
-                HostMessage::Plan(plan) if self.plan.is_none() => self.plan = Some(Arc::from(plan)),
-                HostMessage::Plan(_) => return Err(Trouble("the host sent a second plan".into())),
-            }
-        }
-        Ok(())
-    }
-
-    fn serve_terminal(&mut self, events: PollFlags) -> Result<()> {
-        if events.contains(PollFlags::POLLOUT) {
-            self.terminal.flush()?;
-        }
-        if let Some(session) = self.session.as_mut().filter(|session| session.wants_typing()) {
-            let mut buffer = [0; 4096];
-            let n = self.terminal.read(&mut buffer)?;
-            session.input.push(&buffer[..n]);
-            session.feed()?;
-        }
-        Ok(())
-    }
-
-    fn pass_output(&mut self) -> Result<()> {
-        let Some(session) = &mut self.session else { return Ok(()) };
-        if session.script.is_none() && !session.input.is_empty() {
-            session.feed()?;
-        }
-        if self.terminal.out.len() < TERMINAL_LIMIT {
-            session.read_output(TURN, self.terminal.out.tail())?;
-            self.terminal.flush()?;
-        }
-        Ok(())
-    }
-
-    /// Takes the dead: orphans of the steps too, whose parent PID 1 has become.
-    fn reap(&mut self) -> Result<()> {
-        while let Ok(Some(_)) = self.children.read_signal() {}
-        loop {
-            // Not nix' waitpid, which has no words for a death by a real-time signal.
-            let mut raw = 0;
-            // SAFETY: `raw` is where the status goes.
-            let pid = match Errno::result(unsafe { libc::waitpid(-1, &mut raw, libc::WNOHANG) }) {
-                Ok(0) => {
-                    self.populated = true;
-                    return Ok(());
-                }
-                Ok(pid) => Pid::from_raw(pid),
-                Err(Errno::ECHILD) => {
-                    self.populated = false;
-                    return Ok(());
-                }
-                Err(Errno::EINTR) => continue,
-                Err(errno) => return Err(errno).context("waitpid"),
-            };
-            let exited = libc::WIFEXITED(raw).then(|| libc::WEXITSTATUS(raw));
-            let status = exited.unwrap_or_else(|| 128 + libc::WTERMSIG(raw));
-            if let Some(session) = self.session.as_mut().filter(|session| session.pid == pid) {
-                // Its last report may still be in the pipe.
-                session.read_status()?;
-                session.exit = Some(status);
-            }
-        }
     }
 }

@@ -21,6 +21,7 @@ mod power;
 mod prepare;
 mod pty;
 mod queue;
+mod script;
 mod session;
 mod trouble;
 mod worker;

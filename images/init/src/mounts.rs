@@ -78,6 +78,10 @@ pub fn mount_table() -> Result<()> {
         // Images may bring their own.
         let _ = symlink(to, link);
     }
+    // What the kernel calls for request_module(): this program, unless the image has another.
+    if let Ok(program) = fs::read_link("/proc/self/exe") {
+        let _ = make_folder("/sbin").and_then(|()| symlink(program, "/sbin/modprobe"));
+    }
     result
 }
 

@@ -1,8 +1,8 @@
 //! The end of a guest: kill, unmount, sync, power off; and the words that are left when nothing
 //! else can be said.
 
-use std::fs::{self, OpenOptions};
-use std::io::Write;
+use std::fs::{self, File, OpenOptions};
+use std::io::{Read, Seek, Write};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -13,9 +13,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::{Mode, SFlag, makedev, mknod};
 use nix::unistd::{Pid, sync};
 
-/// How often a busy mount is tried again, with waits of 5, 10, 20... ms between: a killed process'
-/// last references go away a little later than the process.
-const ATTEMPTS: u32 = 5;
+use crate::trouble::{Context, Result};
+
+/// How long a busy mount is waited for, in steps between attempts: a killed process' last references
+/// go away a little later than the process, a loop device that clears itself later still.
+const WAITS_MS: [u64; 5] = [2, 4, 8, 16, 0];
 
 /// Into the kernel's log, at a level that `quiet` lets through.
 pub fn last_words(text: &str) {
@@ -55,25 +57,36 @@ pub fn kill_all() {
     let _ = kill(Pid::from_raw(-1), Signal::SIGKILL);
 }
 
-/// What is mounted now, by the kernel's mount numbers.
-#[derive(Clone, Debug, Default)]
-pub struct Mounted(Vec<u32>);
+/// What was mounted at some time, by the kernel's mount numbers.
+#[derive(Debug)]
+pub struct Mounted {
+    ids: Vec<u32>,
+    /// Kept open, because a step may unmount /proc.
+    mountinfo: File,
+}
 
 impl Mounted {
-    /// Reads /proc/self/mountinfo.
-    pub fn now() -> Self {
-        Self(read_mounts().into_iter().map(|mount| mount.id).collect())
+    /// What is mounted now.
+    ///
+    /// # Errors
+    /// /proc is not there.
+    pub fn now() -> Result<Self> {
+        let path = "/proc/self/mountinfo";
+        let mut mountinfo = File::open(path).context(path)?;
+        let ids = read_mounts(&mut mountinfo).iter().map(|mount| mount.id).collect();
+        Ok(Self { ids, mountinfo })
     }
 }
 
 /// Unmounts all that was mounted since `base`, newest first, and syncs. Returns what stayed, with
 /// the errno's words.
-pub fn unmount_since(base: &Mounted) -> Vec<String> {
+pub fn unmount_since(mut base: Mounted) -> Vec<String> {
     let mut left = Vec::new();
-    for attempt in 0..ATTEMPTS {
+    for wait in WAITS_MS {
         left.clear();
         let mut busy = false;
-        for mount in read_mounts().iter().rev().filter(|mount| !base.0.contains(&mount.id)) {
+        let mounts = read_mounts(&mut base.mountinfo);
+        for mount in mounts.iter().rev().filter(|mount| !base.ids.contains(&mount.id)) {
             if let Err(errno) = umount2(mount.point.as_str(), MntFlags::UMOUNT_NOFOLLOW) {
                 busy |= errno == Errno::EBUSY;
                 left.push(format!("{}: {}", mount.point, errno.desc()));
@@ -82,7 +95,7 @@ pub fn unmount_since(base: &Mounted) -> Vec<String> {
         if !busy {
             break;
         }
-        sleep(Duration::from_millis(5 << attempt));
+        sleep(Duration::from_millis(wait));
     }
     sync();
     left
@@ -94,8 +107,9 @@ struct MountPoint {
     point: String,
 }
 
-fn read_mounts() -> Vec<MountPoint> {
-    let bytes = fs::read("/proc/self/mountinfo").unwrap_or_default();
+fn read_mounts(mountinfo: &mut File) -> Vec<MountPoint> {
+    let mut bytes = Vec::new();
+    let _ = mountinfo.rewind().and_then(|()| mountinfo.read_to_end(&mut bytes));
     String::from_utf8_lossy(&bytes).lines().filter_map(mount_point).collect()
 }
 
@@ -142,6 +156,7 @@ mod tests {
 
     #[test]
     fn this_process_has_a_root() {
-        assert!(read_mounts().iter().any(|mount| mount.point == "/"));
+        let mut now = Mounted::now().unwrap();
+        assert!(read_mounts(&mut now.mountinfo).iter().any(|mount| mount.point == "/"));
     }
 }

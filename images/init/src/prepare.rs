@@ -1,10 +1,11 @@
 //! Makes the machine as the plan says: clock, modules, shares, disks.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use lab_proto::{GuestDisk, GuestPlan, Nonce};
+use lab_proto::{GuestDisk, GuestPlan};
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
@@ -27,7 +28,7 @@ pub fn prepare(plan: &GuestPlan) -> Result<()> {
         let time = TimeSpec::from_duration(std::time::Duration::from_nanos(ns));
         ClockId::CLOCK_REALTIME.set_time(time).context("set the clock")?;
     }
-    seed(&plan.nonce);
+    seed(plan);
     sethostname("lab").context("set the host name")?;
     if let Some(share) = &plan.modules_from {
         mount_share(share)?;
@@ -64,7 +65,7 @@ fn link_disk(disk: &GuestDisk) -> Result<()> {
 /// Gives the kernel's random pool the host's randomness, credited. Without it, programs that want
 /// an uuid wait on old kernels until enough interrupts came, and a machine started from a saved
 /// state repeats the numbers of the last run. No failure is worth a word.
-fn seed(nonce: &Nonce) {
+fn seed(plan: &GuestPlan) {
     /// struct rand_pool_info of linux/random.h.
     #[repr(C)]
     struct PoolInfo {
@@ -77,8 +78,8 @@ fn seed(nonce: &Nonce) {
     let Ok(pool) = open("/dev/urandom", OFlag::O_WRONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
         return;
     };
-    let info = PoolInfo { entropy_bits: 256, bytes: 32, buffer: nonce.derive("random pool", 0) };
-    use std::os::fd::AsRawFd;
+    let buffer = plan.nonce.derive("random pool", u64::from(plan.boot));
+    let info = PoolInfo { entropy_bits: 256, bytes: 32, buffer };
     // SAFETY: the descriptor is open and `info` has the layout that RNDADDENTROPY reads.
     let _: Result<_, Errno> = unsafe { add_entropy(pool.as_raw_fd(), &info) };
     // SAFETY: RNDRESEEDCRNG takes no argument.

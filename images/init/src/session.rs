@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
 
 use nix::errno::Errno;
@@ -16,12 +16,9 @@ use nix::unistd::{Pid, chdir, pipe2, read};
 use crate::mark::{Mark, MarkScanner};
 use crate::pty::{Mode, Pty};
 use crate::queue::Queue;
+use crate::script::{STATUS, script_line};
 use crate::trouble::{Context, Result, Trouble};
 use crate::worker::Worker;
-
-/// Where the shell finds its status pipe. One digit, because dash redirects no others; high, because
-/// people take the low ones.
-const STATUS: RawFd = 8;
 
 /// How much a person's typing may wait for the shell, in bytes.
 const INPUT_LIMIT: usize = 64 << 10;
@@ -43,6 +40,8 @@ pub struct Session {
     pub status: Option<OwnedFd>,
     answer: Vec<u8>,
     scanner: Option<MarkScanner>,
+    /// A step has hung the tty up (vhangup(2)): nothing comes through any more, no mark either.
+    pub hung_up: bool,
     /// Bytes since the last count was taken.
     count: u64,
     at_mark: Option<u64>,
@@ -99,6 +98,7 @@ impl Session {
             status: None,
             answer: Vec::new(),
             scanner: None,
+            hung_up: false,
             count: 0,
             at_mark: None,
         }
@@ -166,11 +166,10 @@ impl Session {
         }
     }
 
-    /// Reads the pty's output, at most `limit` bytes, and appends it without the mark. Returns
-    /// whether there may be more at once.
+    /// Reads the pty's output, hardly more than `limit` bytes, and appends it without the mark.
     ///
     /// # Errors
-    /// None known, except where the pty is hung up and no mark is due.
+    /// None known for a pty.
     pub fn read_output(&mut self, limit: usize, passed: &mut Vec<u8>) -> Result<()> {
         // A pty gives 4 KiB at a time.
         let mut buffer = [0; 4096];
@@ -180,13 +179,13 @@ impl Session {
                 Ok(0) | Err(Errno::EAGAIN) => break,
                 Ok(n) => n,
                 Err(Errno::EINTR) => continue,
-                // A step has hung the tty up (vhangup(2)): no mark will come through.
-                Err(Errno::EIO) if self.scanner.is_some() => {
-                    let scanner = self.scanner.take();
-                    let before = passed.len();
-                    passed.extend_from_slice(scanner.as_ref().map_or(&[], |s| s.held()));
-                    self.count += (passed.len() - before) as u64;
-                    self.at_mark = Some(std::mem::take(&mut self.count));
+                Err(Errno::EIO) => {
+                    self.hung_up = true;
+                    if let Some(scanner) = self.scanner.take() {
+                        passed.extend_from_slice(scanner.held());
+                        self.count += scanner.held().len() as u64;
+                        self.at_mark = Some(std::mem::take(&mut self.count));
+                    }
                     break;
                 }
                 Err(errno) => return Err(errno).context("read the pty"),
@@ -217,6 +216,10 @@ impl Session {
     /// # Errors
     /// The worker is gone.
     pub fn begin_mark(&mut self, mark: Mark, worker: &Worker) -> Result<()> {
+        if self.hung_up {
+            self.at_mark = Some(std::mem::take(&mut self.count));
+            return Ok(());
+        }
         self.scanner = Some(MarkScanner::new(mark));
         self.pty.send_mark(mark, worker)
     }
@@ -284,97 +287,4 @@ fn start(
 fn c_strings(words: impl Iterator<Item = String>) -> Result<Vec<CString>> {
     let strings: std::result::Result<Vec<_>, _> = words.map(CString::new).collect();
     strings.map_err(|_| Trouble("a NUL in the shell's environment".into()))
-}
-
-/// The line that makes the shell run a step and report.
-///
-/// `command` keeps the failure of a special builtin or a syntax error within the step, where the
-/// shell would end otherwise (POSIX, 2.8.1). Standard input is not the script, nor does any
-/// program of the step have the status pipe. The report's standard error is closed, so that `set
-/// -x` does not show it. The backslashes keep aliases out.
-fn script_line(text: &str) -> String {
-    // A here-document's last line wants its newline; single lines look better without in `set -x`.
-    let end = if text.contains('\n') { "\n" } else { "" };
-    let quoted = text.replace('\'', r"'\''");
-    format!(
-        "\\command eval '{quoted}{end}' </dev/null {STATUS}>&-; \
-         {{ \\command echo \"$?\" >&{STATUS}; }} 2>&-\n"
-    )
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Write;
-    use std::os::unix::process::CommandExt;
-    use std::process::{Command, Stdio};
-
-    use super::*;
-
-    /// What a shell of the host prints when it gets these steps, with the statuses in between.
-    fn shell(program: &str, steps: &[&str]) -> Option<String> {
-        if !Path::new(program).exists() {
-            return None;
-        }
-        let mut shell = Command::new(program)
-            .arg0("sh")
-            .args(["-c", &format!("exec {STATUS}>&1 2>&1; exec \"$0\" -s"), program])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
-        let script: String = steps.iter().map(|step| script_line(step)).collect();
-        let mut input = shell.stdin.take().unwrap();
-        let _ = input.write_all(script.as_bytes());
-        drop(input);
-        let output = shell.wait_with_output().unwrap();
-        Some(String::from_utf8(output.stdout).unwrap())
-    }
-
-    #[test]
-    fn steps_share_the_shell_and_survive_their_errors() {
-        for program in ["/bin/dash", "/bin/bash"] {
-            let steps = [
-                "x='it'\\''s'; f() { echo \"$x\"; }; cd /usr",
-                "f; pwd",
-                "if",
-                ". /nonexistent/file",
-                "cat <<E\nheredoc $x\nE",
-                "cat; read line || echo no input",
-                "(exit 3)",
-            ];
-            let Some(out) = shell(program, &steps) else { continue };
-            let lines: Vec<&str> = out
-                .lines()
-                .filter(|line| !line.contains("rror") && !line.contains("ile"))
-                .collect();
-            let dot = if program == "/bin/dash" { "2" } else { "1" };
-            assert_eq!(
-                lines,
-                ["0", "it's", "/usr", "0", "2", dot, "heredoc it's", "0", "no input", "0", "3"],
-                "{program}: {out}"
-            );
-        }
-    }
-
-    #[test]
-    fn programs_of_a_step_have_no_pipe_of_ours() {
-        for program in ["/bin/dash", "/bin/bash"] {
-            let steps = ["ls -l /proc/self/fd | cut -d' ' -f2- ; echo x >&8"];
-            let Some(out) = shell(program, &steps) else { continue };
-            // Its own standard output is a pipe here, and so is what the test's caller leaks: the
-            // script's pipe would be number 0, the status pipe number 8.
-            assert!(out.contains(" 0 -> /dev/null"), "{program}: {out}");
-            assert!(!out.contains(" 8 -> "), "{program}: {out}");
-            assert!(out.to_lowercase().contains("bad file descriptor"), "{program}: {out}");
-        }
-    }
-
-    #[test]
-    fn a_trace_does_not_show_the_report() {
-        for program in ["/bin/dash", "/bin/bash"] {
-            let Some(out) = shell(program, &["set -x", "true"]) else { continue };
-            assert!(out.contains("+ true"), "{program}: {out}");
-            assert!(!out.contains("echo"), "{program}: {out}");
-        }
-    }
 }

@@ -81,7 +81,8 @@ pub enum GuestMessage {
     },
     /// Mounts, modules and disks are as planned; the steps begin.
     Ready,
-    /// Something of the plan could not be done (a mount, a module, a disk); no step will run.
+    /// Something could not be done (a mount, a module, a disk, the shell); PID 1 powers off without
+    /// an end record. Under the zero nonce if the plan has not come yet.
     Trouble {
         /// What, and the errno's words.
         what: String,
@@ -148,7 +149,7 @@ pub struct GuestPlan {
 pub enum Work {
     /// The steps of a case, in one shell, each reported.
     Steps(Vec<GuestStep>),
-    /// An interactive shell; bytes of the terminal channel go both ways.
+    /// An interactive shell, reported as step 0; bytes of the terminal channel go both ways.
     Shell {
         /// Columns of the user's terminal.
         cols: u16,
@@ -389,6 +390,20 @@ mod tests {
         let mut echo = Encoder::new(Direction::ToGuest);
         assert!(matches!(one(&echo.encode(&GuestMessage::Ready), |_| {}), Err(Forgery::Mac(_))));
         assert!(matches!(one(&enc_of("nonsense"), |_| {}), Err(Forgery::Body(_))));
+    }
+
+    #[test]
+    fn derived_bytes_depend_on_all() {
+        let nonce = Nonce([1; 16]);
+        let all = [
+            nonce.derive("a", 0),
+            nonce.derive("a", 1),
+            nonce.derive("b", 0),
+            Nonce([2; 16]).derive("a", 0),
+        ];
+        for (n, one) in all.iter().enumerate() {
+            assert!(!all[n + 1..].contains(one));
+        }
     }
 
     fn enc_of(body: &str) -> Vec<u8> {

@@ -13,14 +13,12 @@ use super::folder::RunFolder;
 use super::needs;
 use super::observe::{Observation, Progress, Watch, observe};
 use super::plan::{Instance, TwinOf};
-use super::prepare::{Workshop, new_nonce, start};
+use super::prepare::{DISKS, Workshop, new_nonce, start};
 use super::verdict::{Expected, Outcome, Verdict, settle};
 use crate::kernel::{Kernel, PullError};
 use crate::machine::room;
 use crate::manifest::{Action, Case, Diagnostic, KernelSpec, Project, Result};
-use crate::report::{
-    Hint, PendingNote, ReasonLine, RunRef, RunResult, Sink, Tally, What,
-};
+use crate::report::{Hint, PendingNote, ReasonLine, RunRef, RunResult, Sink, Tally, What};
 use crate::snapshot::{self, Filters, Info, Pending};
 
 /// The judge: [`super::judge`], or a wrong one in the test that proves the suite would notice.
@@ -267,10 +265,12 @@ impl Dispatcher<'_> {
         let queue: Mutex<VecDeque<usize>> = Mutex::new((0..requests.len()).collect());
         let done: Mutex<Vec<_>> = Mutex::new((0..requests.len()).map(|_| None).collect());
         let memory = Memory::new();
+        // A function of its own, so that the lock is not held while the run goes on.
+        let next = || queue.lock().expect("no panics hold it").pop_front();
         std::thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
-                    while let Some(number) = queue.lock().expect("no panics hold it").pop_front() {
+                    while let Some(number) = next() {
                         if self.cancelled.load(Ordering::SeqCst) {
                             break;
                         }
@@ -281,7 +281,8 @@ impl Dispatcher<'_> {
                             self.one(number, request, &kernels[&request.kernel.name]);
                         let outcome = result.outcome;
                         self.sink.emit(What::RunEnded { result: Box::new(result) });
-                        done.lock().expect("no panics hold it")[number] = Some((outcome, candidate));
+                        done.lock().expect("no panics hold it")[number] =
+                            Some((outcome, candidate));
                     }
                 });
             }
@@ -303,8 +304,7 @@ impl Dispatcher<'_> {
             Available::Trouble(error) => return (self.not_started(request, result, error), None),
         };
         result.release = Some(kernel.release.clone());
-        result.detectors =
-            kernel.detectors().map(|d| d.into_iter().collect()).unwrap_or_default();
+        result.detectors = kernel.detectors().map(|d| d.into_iter().collect()).unwrap_or_default();
         match needs::missing(&request.instance.case, kernel) {
             Ok(Some(reason)) => return (skip(result, reason), None),
             Ok(None) => {}
@@ -358,6 +358,7 @@ impl Dispatcher<'_> {
         folder.write_json("plan.json", &prepared.plan)?;
 
         let mut machine = start(kernel.arch.backend(), &prepared.machine)?;
+        let disks = folder.path().join(DISKS);
         let progress = |progress| self.progress(number, case, progress);
         let watch = Watch {
             instance,
@@ -369,7 +370,11 @@ impl Dispatcher<'_> {
         };
         let Observation { mut evidence, transcript } = observe(machine.as_mut(), &watch)?;
         drop(machine);
-        if let Err(error) = scratch.close() {
+        let mut cleaned = scratch.close();
+        if !self.workshop.keep_disks && disks.exists() {
+            cleaned = cleaned.and(std::fs::remove_dir_all(&disks));
+        }
+        if let Err(error) = cleaned {
             let words = crate::manifest::errno_words(&error);
             evidence.host_trouble.push(format!("clean-up: {words}"));
         }
@@ -388,7 +393,8 @@ impl Dispatcher<'_> {
             also: Vec::new(),
             programs: prepared.plan.programs.clone(),
         };
-        let candidate = self.conclude(request, &verdict, &evidence, accepted.as_ref(), info, result);
+        let candidate =
+            self.conclude(request, &verdict, &evidence, accepted.as_ref(), info, result);
         folder.write_json("evidence.json", &evidence)?;
         folder.write_json("result.json", &result)?;
         Ok(candidate)
@@ -469,12 +475,12 @@ impl Dispatcher<'_> {
         error: &Diagnostic,
     ) -> RunResult {
         let evidence = Evidence { not_started: Some(error.to_string()), ..Evidence::default() };
-        let expected = Expected { steps: request.instance.case.steps.clone(), ..Expected::default() };
+        let expected =
+            Expected { steps: request.instance.case.steps.clone(), ..Expected::default() };
         let verdict = (self.judge)(&evidence, &expected);
         result.outcome = verdict.outcome();
         result.code = verdict.code();
-        result.reasons =
-            vec![ReasonLine { kind: "not-started".into(), text: error.to_string() }];
+        result.reasons = vec![ReasonLine { kind: "not-started".into(), text: error.to_string() }];
         result
     }
 

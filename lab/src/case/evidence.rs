@@ -28,6 +28,9 @@ pub struct Evidence {
     pub steps: Vec<StepEvidence>,
     /// How many steps the end record counts; `None` where it never came.
     pub end: Option<u32>,
+    /// Mounts that PID 1 could not undo at the end, with the errno's words. No fault in itself: a
+    /// case may leave a device in use.
+    pub left_mounted: Vec<String>,
     /// The kernel log was read to its end and scanned.
     pub log_complete: bool,
     /// Bytes on the terminal that the records account for.

@@ -16,6 +16,6 @@ pub use evidence::{Evidence, Stall, StepEvidence, Tracked};
 pub use folder::{RunFolder, RunInfo, RunState, list as list_runs};
 pub use needs::missing;
 pub use observe::{Observation, Watch, observe};
-pub use plan::{Instance, PlannedKernel, RunPlan, TwinOf};
+pub use plan::{Instance, PlannedKernel, RunPlan, TwinOf, default_cmdline};
 pub use prepare::{Prepared, Workshop, new_nonce, start};
 pub use verdict::{Expected, Outcome, Reason, Signature, Verdict, judge, settle};

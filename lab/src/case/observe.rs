@@ -273,8 +273,9 @@ impl Observer<'_> {
                 Some(pings) if pings.number == number && !pings.answered => pings.answered = true,
                 _ => self.forged(format!("an answer to ping {number}, which was not asked")),
             },
-            GuestMessage::End { steps, late, .. } => {
+            GuestMessage::End { steps, late, left_mounted } => {
                 self.late(late);
+                self.evidence.left_mounted = left_mounted;
                 self.evidence.end = Some(steps);
                 self.pings = None;
                 self.wait_for(Some(Tracked::PowerOff), POWER_OFF);
@@ -392,7 +393,8 @@ impl Observer<'_> {
         self.log.finish();
         if let Some(forgery) = self.control.unfinished() {
             // A record cut short by the machine's death is no forgery; noise without an end is.
-            if self.evidence.end.is_some() || !matches!(self.evidence.ending, Some(Ending::Signalled(_)))
+            if self.evidence.end.is_some()
+                || !matches!(self.evidence.ending, Some(Ending::Signalled(_)))
             {
                 self.forged(forgery.to_string());
             }
@@ -409,13 +411,14 @@ impl Observer<'_> {
         evidence.total_ms = self.started.elapsed().as_millis() as u64;
         evidence.last_words = last_words(&self.words, &self.log);
         let _ = std::fs::write(self.watch.folder.join("words"), &self.words);
-        let transcript = match transcript(&self.watch.instance.case.steps, &self.evidence, &mut self.terminal) {
-            Ok(transcript) => transcript,
-            Err(error) => {
-                self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
-                Transcript { entries: Vec::new() }
-            }
-        };
+        let transcript =
+            match transcript(&self.watch.instance.case.steps, &self.evidence, &mut self.terminal) {
+                Ok(transcript) => transcript,
+                Err(error) => {
+                    self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
+                    Transcript { entries: Vec::new() }
+                }
+            };
         Observation { evidence: self.evidence, transcript }
     }
 }

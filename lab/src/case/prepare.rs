@@ -13,6 +13,9 @@ use crate::kernel::{AptSource, Kernel, Store};
 use crate::machine::{Isolation, Machine, MachinePlan, disk, room, uml::Uml};
 use crate::manifest::{Backend, Diagnostic, ImageSpec, KernelSpec, Project, Result};
 
+/// Where a run's disks are, in its folder.
+pub const DISKS: &str = "disks";
+
 /// Where things are made and kept, and under which rules: handed in, never looked up.
 #[derive(Debug)]
 pub struct Workshop {
@@ -58,8 +61,7 @@ impl Workshop {
         image::assemble(spec, &extra, &self.cache)
     }
 
-    /// Puts a run together. `scratch` is the run's own temporary folder; disks that are kept go to
-    /// `folder`.
+    /// Puts a run together: disks in its `folder`, mount points in its own temporary one.
     ///
     /// # Errors
     /// No room for the guest's memory, a disk that cannot be made, a configuration that cannot be
@@ -77,8 +79,8 @@ impl Workshop {
     ) -> Result<Prepared> {
         let case = &instance.case;
         self.check_room(case.machine.memory)?;
-        let disks_in = if self.keep_disks { folder } else { scratch }.join("disks");
-        let disks = disk::create(&case.machine.disks, &disks_in)?;
+        // Beside the run's logs, not in the temporary folder: that is often memory.
+        let disks = disk::create(&case.machine.disks, &folder.join(DISKS))?;
         for name in ["root", "state"] {
             let path = scratch.join(name);
             std::fs::create_dir_all(&path).map_err(|e| Diagnostic::io("make", &path, &e))?;
@@ -147,7 +149,9 @@ impl Workshop {
                     mib(memory),
                     mib(free)
                 ))
-                .help("make /dev/shm larger (mount -o remount,size=...), or lower [machine] memory"));
+                .help(
+                    "make /dev/shm larger (mount -o remount,size=...), or lower [machine] memory",
+                ));
             }
         }
         Ok(())

@@ -78,9 +78,12 @@ fn described(case: &Case) -> String {
     row("modules", case.needs.modules.join(" "));
     row("memory", text::size(machine.memory));
     row("disks", joined(&machine.disks, |d| format!("/dev/lab/{} {}", d.name, text::size(d.size))));
-    row("shares", joined(&machine.shares, |s| {
-        format!("{} at {} ({:?})", s.host.display(), s.guest.display(), s.mode).to_lowercase()
-    }));
+    row(
+        "shares",
+        joined(&machine.shares, |s| {
+            format!("{} at {} ({:?})", s.host.display(), s.guest.display(), s.mode).to_lowercase()
+        }),
+    );
     if machine.clock == Clock::Virtual {
         row("clock", "virtual".into());
     }
@@ -100,7 +103,8 @@ fn described(case: &Case) -> String {
         changes.extend(with.files.keys().map(|f| format!("another {f}")));
         row("twin", format!("with {}: must end in {}", changes.join(", "), twin.must));
     }
-    let mut text = format!("{}: {}\n{}", paint(BOLD, &case.name), case.summary, text::columns(&rows));
+    let mut text =
+        format!("{}: {}\n{}", paint(BOLD, &case.name), case.summary, text::columns(&rows));
     for (index, step) in case.steps.iter().enumerate() {
         let title = step.name.clone().unwrap_or_default();
         let mut marks = Vec::new();
@@ -112,7 +116,8 @@ fn described(case: &Case) -> String {
         if step.stop {
             marks.push("ends the case if it fails".into());
         }
-        let marks = if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) };
+        let marks =
+            if marks.is_empty() { String::new() } else { format!(" ({})", marks.join(", ")) };
         text.push_str(&paint(DIM, &format!("{}. {title}{marks}", index + 1)));
         text.push('\n');
         let action = match &step.action {

@@ -103,7 +103,10 @@ fn namespaces(context: &Context) -> Finding {
         }
     };
     match sandbox::probe(scratch.path()) {
-        Ok(None) => good(what, "user, mount, pid, network and ipc namespaces, mounts tried: isolation is full"),
+        Ok(None) => good(
+            what,
+            "user, mount, pid, network and ipc namespaces, mounts tried: isolation is full",
+        ),
         Ok(Some(why)) => finding(what, Health::Bad, why, namespace_fix()),
         Err(error) => finding(what, Health::Bad, error.to_string(), namespace_fix()),
     }
@@ -117,7 +120,8 @@ fn namespace_fix() -> String {
     if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
         "sysctl kernel.unprivileged_userns_clone=1".into()
     } else if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for lab".into()
+        "sysctl kernel.apparmor_restrict_unprivileged_userns=0, or an AppArmor profile for lab"
+            .into()
     } else if is("/proc/sys/user/max_user_namespaces", "0") {
         "sysctl user.max_user_namespaces=10000".into()
     } else {
@@ -230,7 +234,8 @@ fn kernels(context: &Context) -> Result<Finding> {
         let names: Vec<_> = wanted.iter().map(|spec| spec.name.as_str()).collect();
         good("kernels", format!("{} here", names.join(", ")))
     } else {
-        let detail = format!("{} not here yet; the first run fetches what it needs", missing.join(", "));
+        let detail =
+            format!("{} not here yet; the first run fetches what it needs", missing.join(", "));
         finding("kernels", Health::Limited, detail, "lab kernel pull")
     })
 }

@@ -104,7 +104,10 @@ impl Cancel {
     /// The handlers cannot be installed.
     pub fn install() -> Result<Self> {
         let failed = |e: std::io::Error| {
-            Diagnostic::trouble(format!("cannot handle signals: {}", crate::manifest::errno_words(&e)))
+            Diagnostic::trouble(format!(
+                "cannot handle signals: {}",
+                crate::manifest::errno_words(&e)
+            ))
         };
         let (asked, teller) = UnixStream::pair().map_err(failed)?;
         let flag = Arc::new(AtomicBool::new(false));

@@ -98,7 +98,8 @@ fn shown(file: &PendingFile) -> Result<String> {
     match file.accepted()? {
         Some(accepted) => {
             for line in snapshot::program_changes(&accepted.info, &got.info) {
-                title.push_str(&format!("  {}\n", paint(LOOK, &format!("program changed: {line}"))));
+                title
+                    .push_str(&format!("  {}\n", paint(LOOK, &format!("program changed: {line}"))));
             }
             title.push_str(&text::diff(&snapshot::unified(&accepted.body, &got.body), "  "));
         }

@@ -19,8 +19,7 @@ use crate::report::{COMMAND, Format, Reporter, Stream, text};
 /// A wrong selection or manifest; what goes wrong in runs is their outcome.
 pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
     let requests = if args.command.is_empty() {
-        let selection =
-            Selection { cases: args.cases, kernels: args.kernels, twins: args.twins };
+        let selection = Selection { cases: args.cases, kernels: args.kernels, twins: args.twins };
         selection.requests(&context.project)?
     } else {
         if let Some(case) = args.cases.first() {

@@ -76,9 +76,10 @@ fn log(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
         RunState::Running => text.push_str("runs\n"),
         RunState::Interrupted => text.push_str("interrupted: the lab ended before the run did\n"),
         RunState::Finished(result) => {
-            let mut rows = vec![
-                vec!["outcome".to_string(), paint(text::style_of(result.outcome), &result.code)],
-            ];
+            let mut rows = vec![vec![
+                "outcome".to_string(),
+                paint(text::style_of(result.outcome), &result.code),
+            ]];
             for reason in &result.reasons {
                 rows.push(vec![String::new(), reason.text.clone()]);
             }
@@ -97,7 +98,8 @@ fn log(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
                 rows.push(vec!["isolation".into(), isolation.to_string()]);
             }
             if let (Some(ready), Some(total)) = (result.ready_ms, result.total_ms) {
-                let took = format!("{}, ready after {}", text::duration(total), text::duration(ready));
+                let took =
+                    format!("{}, ready after {}", text::duration(total), text::duration(ready));
                 rows.push(vec!["took".into(), took]);
             }
             rows.push(vec!["folder".into(), run.path.display().to_string()]);
@@ -149,8 +151,7 @@ fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
     }
     let review = plan.instance.case.name != COMMAND;
     let twin_of = plan.twin_of.clone();
-    let request =
-        Request { instance: plan.instance, kernel: plan.kernel.spec, twin_of, review };
+    let request = Request { instance: plan.instance, kernel: plan.kernel.spec, twin_of, review };
     let options = Options { jobs: cores(), pending: false, fail_flaky: false };
     perform(context, &workshop, &[request], options, format(json))
 }
@@ -169,7 +170,8 @@ fn find(context: &Context, name: Option<&str>) -> Result<RunInfo> {
     match (at, name) {
         (Some(at), _) => Ok(runs.swap_remove(at)),
         (None, Some(name)) => {
-            Err(Diagnostic::usage(format!("there is no run {name:?}")).help("lab runs list shows them"))
+            Err(Diagnostic::usage(format!("there is no run {name:?}"))
+                .help("lab runs list shows them"))
         }
         (None, None) => Err(Diagnostic::usage("there is no run yet").help("lab run makes one")),
     }

@@ -51,7 +51,8 @@ pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
     let folders = (folder.path(), scratch.path());
     let prepared = workshop.prepare(folder.id(), &instance, spec, &kernel, image, None, folders)?;
 
-    let (resized, teller) = UnixStream::pair().map_err(|e| Diagnostic::io("make", "a socket".as_ref(), &e))?;
+    let (resized, teller) =
+        UnixStream::pair().map_err(|e| Diagnostic::io("make", "a socket".as_ref(), &e))?;
     signal_hook::low_level::pipe::register(SIGWINCH, teller)
         .map_err(|e| Diagnostic::io("watch", "the terminal's size".as_ref(), &e))?;
     let mut machine = start(kernel.arch.backend(), &prepared.machine)?;
@@ -70,7 +71,10 @@ pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
         shares: view.shares.clone(),
         work: Work::Shell { cols, rows },
     };
-    edge::aside(&format!("Linux {} ({}); exit or Ctrl-D ends the machine", kernel.release, spec.name));
+    edge::aside(&format!(
+        "Linux {} ({}); exit or Ctrl-D ends the machine",
+        kernel.release, spec.name
+    ));
     let (input, output) = (stdin(), std::io::stdout());
     let session = attach(
         machine.as_mut(),

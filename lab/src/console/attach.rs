@@ -36,7 +36,11 @@ pub fn window(terminal: BorrowedFd<'_>) -> (u16, u16) {
     let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
     // SAFETY: TIOCGWINSZ fills the structure that it is given (ioctl_tty(2)).
     let got = unsafe { get_window(terminal.as_raw_fd(), &raw mut size) };
-    if got.is_ok() && size.ws_col > 0 && size.ws_row > 0 { (size.ws_col, size.ws_row) } else { (80, 24) }
+    if got.is_ok() && size.ws_col > 0 && size.ws_row > 0 {
+        (size.ws_col, size.ws_row)
+    } else {
+        (80, 24)
+    }
 }
 
 /// Puts a terminal into raw mode until dropped: Ctrl-C and all else go to the guest.
@@ -78,8 +82,15 @@ pub fn attach(
     let path = folder.join("terminal");
     let mut record = File::create(&path).map_err(|e| Diagnostic::io("make", &path, &e))?;
     let raw = Raw::new(input);
-    let outcome =
-        relay(machine, plan, (input, output), (resized, cancel), &mut control, &mut log, &mut record);
+    let outcome = relay(
+        machine,
+        plan,
+        (input, output),
+        (resized, cancel),
+        &mut control,
+        &mut log,
+        &mut record,
+    );
     drop(raw);
     machine.kill();
     outcome.map_err(|e| Diagnostic::trouble(format!("the terminal failed: {}", errno_words(&e))))
@@ -127,7 +138,8 @@ fn relay(
             return Ok(Session::Interrupted);
         }
         if ready[0] {
-            open[0] = drain(channels.log.as_fd(), &mut buffer, 1 << 20, |b| log.feed(b))? == Flow::Open;
+            open[0] =
+                drain(channels.log.as_fd(), &mut buffer, 1 << 20, |b| log.feed(b))? == Flow::Open;
         }
         if ready[1] {
             if !to_guest.is_empty() {

@@ -51,12 +51,21 @@ const TABLE: &[(SplatKind, &str)] = &[
         SplatKind::Lockdep,
         r"^WARNING: (possible (circular|recursive|irq lock inversion)|inconsistent lock state|suspicious RCU usage|bad unlock balance|bad contention|held lock freed|lock held when returning|Nested lock was not taken|.*-safe -> .*-unsafe lock order)",
     ),
-    (SplatKind::Lockdep, r"^(INFO: lockdep is turned off|BUG: (MAX_LOCK|MAX_STACK|key .* not in \.data|held lock freed))"),
+    (
+        SplatKind::Lockdep,
+        r"^(INFO: lockdep is turned off|BUG: (MAX_LOCK|MAX_STACK|key .* not in \.data|held lock freed))",
+    ),
     (SplatKind::HungTask, r"^INFO: task \S.* blocked (for more than|in I/O wait for more than)"),
     (SplatKind::SoftLockup, r"^(watchdog: )?BUG: (soft lockup|workqueue lockup)"),
     (SplatKind::SoftLockup, r"^(watchdog: )?Watchdog detected hard LOCKUP"),
-    (SplatKind::RcuStall, r"^(rcu: )?INFO: rcu\w* .*(detected stalls|self-detected stall|detected expedited stalls)"),
-    (SplatKind::Oops, r"^(BUG: (kernel NULL pointer|unable to handle)|Oops: |Oops\b|general protection fault|Kernel mode fault at|Unable to handle kernel|kernel tried to execute NX-protected|divide error: |invalid opcode: |stack segment: |int3: )"),
+    (
+        SplatKind::RcuStall,
+        r"^(rcu: )?INFO: rcu\w* .*(detected stalls|self-detected stall|detected expedited stalls)",
+    ),
+    (
+        SplatKind::Oops,
+        r"^(BUG: (kernel NULL pointer|unable to handle)|Oops: |Oops\b|general protection fault|Kernel mode fault at|Unable to handle kernel|kernel tried to execute NX-protected|divide error: |invalid opcode: |stack segment: |int3: )",
+    ),
     (SplatKind::Bug, r"^(kernel BUG at |BUG: )"),
     (SplatKind::Warning, r"^WARNING: "),
     (SplatKind::Kmemleak, r"^kmemleak: \d+ new suspected memory leaks"),
@@ -145,7 +154,9 @@ impl Splat {
     /// Whether one of a case's `allow` entries (`KIND` or `KIND: TEXT`) covers it.
     pub fn allowed(&self, allow: &[String]) -> bool {
         allow.iter().any(|entry| match entry.split_once(':') {
-            Some((kind, text)) => kind.trim() == self.kind.name() && self.line.contains(text.trim()),
+            Some((kind, text)) => {
+                kind.trim() == self.kind.name() && self.line.contains(text.trim())
+            }
             None => entry.trim() == self.kind.name(),
         })
     }
@@ -154,8 +165,9 @@ impl Splat {
 /// A splat's first line with everything taken out that differs from boot to boot: numbers and
 /// addresses. Function names and source lines stay.
 pub fn signature_of(splat: &Splat) -> String {
-    static NUMBERS: LazyLock<Regex> =
-        LazyLock::new(|| Regex::new(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\b(CPU|PID|task|pid)[: ]+\S+").expect("valid"));
+    static NUMBERS: LazyLock<Regex> = LazyLock::new(|| {
+        Regex::new(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\b(CPU|PID|task|pid)[: ]+\S+").expect("valid")
+    });
     format!("splat:{}:{}", splat.kind.name(), NUMBERS.replace_all(&splat.line, "#"))
 }
 
@@ -171,7 +183,10 @@ mod tests {
     fn lines_as_kernels_print_them() {
         use SplatKind::*;
         let canned = [
-            ("Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)", Panic),
+            (
+                "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)",
+                Panic,
+            ),
             ("BUG: KASAN: slab-out-of-bounds in lkdtm_SLAB_LINEAR_OVERFLOW+0x5a/0x70", Kasan),
             ("UBSAN: array-index-out-of-bounds in lib/test_ubsan.c:64:14", Ubsan),
             ("WARNING: possible circular locking dependency detected", Lockdep),
@@ -182,15 +197,30 @@ mod tests {
             ("rcu: INFO: rcu_preempt self-detected stall on CPU", RcuStall),
             ("rcu: INFO: rcu_sched detected stalls on CPUs/tasks:", RcuStall),
             ("BUG: kernel NULL pointer dereference, address: 0000000000000000", Oops),
-            ("general protection fault, probably for non-canonical address 0xdead: 0000 [#1]", Oops),
+            (
+                "general protection fault, probably for non-canonical address 0xdead: 0000 [#1]",
+                Oops,
+            ),
             ("kernel BUG at drivers/misc/lkdtm/bugs.c:105!", Bug),
-            ("BUG: sleeping function called from invalid context at kernel/locking/mutex.c:580", Bug),
+            (
+                "BUG: sleeping function called from invalid context at kernel/locking/mutex.c:580",
+                Bug,
+            ),
             ("BUG: scheduling while atomic: sh/40/0x00000002", Bug),
-            ("WARNING: CPU: 0 PID: 33 at drivers/misc/lkdtm/bugs.c:121 lkdtm_WARNING+0x15/0x20", Warning),
-            ("WARNING: drivers/misc/lkdtm/bugs.c:121 at lkdtm_WARNING+0x15/0x20, CPU#0: sh/33", Warning),
+            (
+                "WARNING: CPU: 0 PID: 33 at drivers/misc/lkdtm/bugs.c:121 lkdtm_WARNING+0x15/0x20",
+                Warning,
+            ),
+            (
+                "WARNING: drivers/misc/lkdtm/bugs.c:121 at lkdtm_WARNING+0x15/0x20, CPU#0: sh/33",
+                Warning,
+            ),
             ("kmemleak: 3 new suspected memory leaks (see /sys/kernel/debug/kmemleak)", Kmemleak),
             ("Out of memory: Killed process 42 (dd) total-vm:1kB", OutOfMemory),
-            ("EXT4-fs error (device ubda): ext4_lookup:1855: inode #2: comm ls: bad", FilesystemError),
+            (
+                "EXT4-fs error (device ubda): ext4_lookup:1855: inode #2: comm ls: bad",
+                FilesystemError,
+            ),
             ("XFS (ubda): Metadata corruption detected at xfs_agf_read_verify", FilesystemError),
             ("BTRFS critical (device ubda): corrupt leaf", FilesystemError),
         ];
@@ -225,7 +255,8 @@ mod tests {
 
     #[test]
     fn signatures_forget_numbers_only() {
-        let of = |text: &str| signature_of(&Splat::find(&format!("[    1.000000] {text}"), 1).unwrap());
+        let of =
+            |text: &str| signature_of(&Splat::find(&format!("[    1.000000] {text}"), 1).unwrap());
         assert_eq!(
             of("WARNING: CPU: 0 PID: 33 at fs/a.c:12 f+0x15/0x20"),
             of("WARNING: CPU: 1 PID: 99 at fs/a.c:12 f+0x15/0x30")

@@ -21,10 +21,14 @@ pub(super) struct Resolved {
 }
 
 /// A change of this makes every kernel anew: raise it when what follows makes other files.
-const RECIPE: &str = "debian 1";
+const RECIPE: &str = "debian 2";
 
 /// The index and what apt makes of it, in bytes: Debian's largest suite takes two thirds.
 const INDEX_ROOM: u64 = 150 << 20;
+
+/// The C library that a UML program was built against, and what it loads by itself: without
+/// libgcc_s.so.1 pthread_cancel(3) aborts, and Linux 7.2 calls it at every power-off (seen).
+const C_LIBRARY: [&str; 2] = ["libc6", "libgcc-s1"];
 
 /// What a metapackage stands for, and what the kernel's packages are split into in newer suites.
 const KERNEL_PARTS: [&str; 4] = ["linux-image-", "linux-base-", "linux-binary-", "linux-modules-"];
@@ -43,7 +47,11 @@ impl Resolved {
         let apt = Apt::open(source, suite, folder, watch)?;
         let mut candidates = vec![apt.candidate(package, watch)?];
         match arch {
-            Arch::Um => candidates.push(apt.candidate("libc6", watch)?),
+            Arch::Um => {
+                for library in C_LIBRARY {
+                    candidates.push(apt.candidate(library, watch)?);
+                }
+            }
             Arch::X86_64 => {
                 let mut next = 0;
                 while let Some(candidate) = candidates.get(next) {

@@ -43,7 +43,9 @@ impl std::fmt::Display for PullProgress {
         match self {
             Self::Waiting => f.write_str("waits for another lab that fetches it"),
             Self::Index { suite } => write!(f, "fetches the index of {suite}"),
-            Self::Fetch { done, total } => write!(f, "fetches {} of {} MB", done / 1_000_000, total / 1_000_000),
+            Self::Fetch { done, total } => {
+                write!(f, "fetches {} of {} MB", done / 1_000_000, total / 1_000_000)
+            }
             Self::Unpack => f.write_str("unpacks"),
         }
     }

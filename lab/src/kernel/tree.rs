@@ -26,11 +26,15 @@ const COMPRESSED: [(&str, &[&str]); 3] = [
     ("gz", &["gzip", "--decompress", "--quiet", "--"]),
 ];
 
+/// What glibc opens by its name when a thread is cancelled; no dynamic section names it.
+const OPENED_LATER: &str = "libgcc_s.so.1";
+
 /// Copies the interpreter and the libraries that `program` needs, and what those need, from the
 /// tree `root` into the flat folder `into`, under the names that are asked for.
 pub(super) fn copy_libraries(program: &Path, root: &Path, into: &Path) -> Result<()> {
     std::fs::create_dir_all(into).map_err(|e| Diagnostic::io("make", into, &e))?;
     let mut wanted: Vec<String> = needed(program)?;
+    wanted.push(OPENED_LATER.into());
     let mut copied = BTreeSet::new();
     while let Some(name) = wanted.pop() {
         if !copied.insert(name.clone()) {

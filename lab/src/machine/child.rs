@@ -71,13 +71,9 @@ impl Child {
             .map_err(|e| trouble("memfd_create", &e.desc()))?;
         let mut file = std::fs::File::from(memory);
         file.write_all(&policy).map_err(|e| trouble("write", &errno_words(&e)))?;
-        let (lifeline, theirs) = socketpair(
-            AddressFamily::Unix,
-            SockType::SeqPacket,
-            None,
-            SockFlag::SOCK_CLOEXEC,
-        )
-        .map_err(|e| trouble("socketpair", &e.desc()))?;
+        let (lifeline, theirs) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
+                .map_err(|e| trouble("socketpair", &e.desc()))?;
         fcntl(&lifeline, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))
             .map_err(|e| trouble("fcntl", &e.desc()))?;
 

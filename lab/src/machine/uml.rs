@@ -159,7 +159,9 @@ impl Paths {
             disks: plan
                 .disks
                 .iter()
-                .map(|(disk, path)| (disk.name.clone(), pick(&format!("{DISKS}/{}", disk.name), path)))
+                .map(|(disk, path)| {
+                    (disk.name.clone(), pick(&format!("{DISKS}/{}", disk.name), path))
+                })
                 .collect(),
             shares: plan
                 .shares

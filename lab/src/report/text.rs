@@ -6,6 +6,7 @@ use anstyle::{AnsiColor, Style};
 
 use super::event::{RunResult, Tally};
 use crate::case::Outcome;
+use crate::machine::Isolation;
 use crate::snapshot::{DiffKind, DiffLine};
 
 /// Green, for what is right or added.
@@ -52,7 +53,11 @@ pub fn size(bytes: u64) -> String {
         value /= 1024.0;
         unit += 1;
     }
-    if value < 10.0 && unit > 0 { format!("{value:.1} {}", units[unit]) } else { format!("{value:.0} {}", units[unit]) }
+    if value < 10.0 && unit > 0 {
+        format!("{value:.1} {}", units[unit])
+    } else {
+        format!("{value:.0} {}", units[unit])
+    }
 }
 
 /// `2 runs: 1 pass, 1 known`; the words of the outcomes in the order of their severity.
@@ -62,7 +67,9 @@ pub fn tally(tally: &Tally) -> String {
     let parts: Vec<_> = [Fail, Broken, Fixed, Flaky, Known, Skip, Pass]
         .into_iter()
         .filter(|outcome| tally.count(*outcome) > 0)
-        .map(|outcome| paint(style_of(outcome), &format!("{} {}", tally.count(outcome), outcome.name())))
+        .map(|outcome| {
+            paint(style_of(outcome), &format!("{} {}", tally.count(outcome), outcome.name()))
+        })
         .collect();
     match total {
         0 => "nothing ran".to_string(),
@@ -95,7 +102,11 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
     let outcome = paint(style_of(result.outcome), &format!("{:<6}", result.outcome.name()));
     let title = format!("{} on {}", result.run.title(), result.run.kernel);
     let took = result.total_ms.map(duration).unwrap_or_default();
-    let mut text = format!("{outcome} {title:<title_width$}  {}", paint(DIM, &took)).trim_end().to_string();
+    let mut text =
+        format!("{outcome} {title:<title_width$}  {}", paint(DIM, &took)).trim_end().to_string();
+    if result.isolation == Some(Isolation::Off) {
+        text.push_str(&paint(LOOK, "  (isolation off)"));
+    }
     text.push('\n');
     if result.outcome == Outcome::Pass && result.run.case != super::COMMAND {
         return text;
@@ -119,12 +130,38 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
         let _ = writeln!(text, "       {}", paint(DIM, "accepted (-) and seen (+):"));
         text.push_str(&diff(&result.diff, "       "));
     } else if let Some(transcript) = &result.transcript {
-        for line in transcript.lines() {
-            let _ = writeln!(text, "       {line}");
-        }
+        text.push_str(&excerpt(transcript, "       "));
     }
     for hint in &result.hints {
-        let _ = writeln!(text, "       {} {}", paint(DIM, &format!("{}:", hint.what)), hint.command);
+        let _ =
+            writeln!(text, "       {} {}", paint(DIM, &format!("{}:", hint.what)), hint.command);
+    }
+    text
+}
+
+/// A transcript as it is shown whole: one that would fill screens loses its middle, and a line that
+/// would fill one loses its end; the run's folder has it all.
+fn excerpt(transcript: &str, indent: &str) -> String {
+    const LINES: usize = 120;
+    const WIDTH: usize = 400;
+    let lines: Vec<&str> = transcript.lines().collect();
+    let mut text = String::new();
+    for (number, line) in lines.iter().enumerate() {
+        if lines.len() > LINES && number == LINES / 2 {
+            let hidden = format!("... {} lines more: lab runs log", lines.len() - LINES);
+            let _ = writeln!(text, "{indent}{}", paint(DIM, &hidden));
+        }
+        if lines.len() > LINES && (LINES / 2..lines.len() - LINES / 2).contains(&number) {
+            continue;
+        }
+        match line.char_indices().nth(WIDTH) {
+            Some((end, _)) => {
+                let _ = writeln!(text, "{indent}{}{}", &line[..end], paint(DIM, "..."));
+            }
+            None => {
+                let _ = writeln!(text, "{indent}{line}");
+            }
+        }
     }
     text
 }
@@ -161,15 +198,25 @@ mod tests {
         assert_eq!(duration(354), "0.35 s");
         assert_eq!(duration(12_345), "12.3 s");
         assert_eq!(duration(125_000), "2 min 05 s");
-        assert_eq!((size(512), size(1536), size(14 << 20)), ("512 B".into(), "1.5 KiB".into(), "14 MiB".into()));
+        assert_eq!(
+            (size(512), size(1536), size(14 << 20)),
+            ("512 B".into(), "1.5 KiB".into(), "14 MiB".into())
+        );
+    }
+
+    #[test]
+    fn long_transcripts_keep_head_and_tail() {
+        let long: String = (0..1000).map(|n| format!("{n}\n")).collect();
+        let shown = anstream::adapter::strip_str(&excerpt(&long, " ")).to_string();
+        assert_eq!(shown.lines().count(), 121);
+        assert!(shown.contains("\n 59\n ... 880 lines more: lab runs log\n 940\n"), "{shown}");
+        assert_eq!(excerpt("a\nb\n", " "), " a\n b\n");
     }
 
     #[test]
     fn columns_ignore_colours() {
-        let rows = [
-            vec![paint(GOOD, "a"), "bb".to_string()],
-            vec!["ccc".to_string(), String::new()],
-        ];
+        let rows =
+            [vec![paint(GOOD, "a"), "bb".to_string()], vec!["ccc".to_string(), String::new()]];
         let text = columns(&rows);
         assert_eq!(anstream::adapter::strip_str(&text).to_string(), "a    bb\nccc\n");
     }

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::OnceLock;
-use std::thread::{JoinHandle, sleep, spawn};
+use std::thread::{JoinHandle, spawn};
 use std::time::{Duration, Instant};
 
 use lab_proto::{
@@ -201,13 +201,14 @@ impl Machine {
         self.decoder.set_nonce(nonce);
     }
 
-    /// Reads the terminal in a thread of its own, after a pause.
-    pub fn read_terminal(&self, pause: Duration) -> JoinHandle<Vec<u8>> {
-        let terminal = self.terminal.try_clone().unwrap();
-        spawn(move || {
-            sleep(pause);
-            collect(terminal, |bytes| bytes).join().unwrap()
-        })
+    /// Writes bytes that no encoder made.
+    pub fn write_control(&mut self, bytes: &[u8]) {
+        self.control.write_all(bytes).unwrap();
+    }
+
+    /// Reads the terminal from now on, in a thread of its own.
+    pub fn read_terminal(&self) -> JoinHandle<Vec<u8>> {
+        collect(self.terminal.try_clone().unwrap(), |bytes| bytes)
     }
 
     /// Hears everything until the machine is off.
@@ -236,7 +237,7 @@ impl Drop for Machine {
 /// Boots, runs the plan to its end.
 pub fn run(name: &str, plan: GuestPlan) -> Boot {
     let mut machine = Machine::boot(name, &[]);
-    let terminal = machine.read_terminal(Duration::ZERO);
+    let terminal = machine.read_terminal();
     machine.plan(plan);
     machine.finish(terminal)
 }
@@ -273,11 +274,13 @@ fn initramfs() -> &'static Path {
         let init = std::env::var("LAB_TEST_INIT");
         let init = init.unwrap_or_else(|_| env!("CARGO_BIN_EXE_lab-init").into());
         add(&root, Path::new(&init), "init");
-        symlink("/init", root.join("sbin/modprobe")).unwrap();
         symlink("dash", root.join("bin/sh")).unwrap();
-        let programs = "dash bash cat ls mount umount head sleep seq sha256sum stty mkdir tr date";
+        let programs =
+            "dash bash cat ls mount umount head sleep seq sha256sum stty mkdir tr date losetup";
         for program in programs.split(' ') {
-            add(&root, &Path::new("/bin").join(program), &format!("bin/{program}"));
+            let found = ["/bin", "/usr/sbin"].map(|folder| Path::new(folder).join(program));
+            let file = found.iter().find(|file| file.exists()).expect("the host has it");
+            add(&root, file, &format!("bin/{program}"));
         }
         let archive = root.with_extension("cpio");
         let mut cpio = Command::new("cpio")

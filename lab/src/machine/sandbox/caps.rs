@@ -16,7 +16,9 @@ pub fn drop_all() -> nix::Result<()> {
     let zero: libc::c_ulong = 0;
     for capability in 0..64 as libc::c_ulong {
         // SAFETY: prctl(2) with integers only.
-        match Errno::result(unsafe { libc::prctl(libc::PR_CAPBSET_DROP, capability, zero, zero, zero) }) {
+        match Errno::result(unsafe {
+            libc::prctl(libc::PR_CAPBSET_DROP, capability, zero, zero, zero)
+        }) {
             Ok(_) => {}
             // Beyond the last capability that this kernel knows.
             Err(Errno::EINVAL) if capability > 0 => break,

@@ -225,9 +225,7 @@ impl Helper {
 fn read_launch(launch: OwnedFd) -> Result<Launch, Trouble> {
     let mut file = std::fs::File::from(launch);
     let mut text = Vec::new();
-    file.rewind()
-        .and_then(|()| file.read_to_end(&mut text))
-        .map_err(|e| format!("launch: {e}"))?;
+    file.rewind().and_then(|()| file.read_to_end(&mut text)).map_err(|e| format!("launch: {e}"))?;
     serde_json::from_slice(&text).map_err(|e| format!("launch: {e}"))
 }
 
