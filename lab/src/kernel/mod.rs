@@ -6,6 +6,7 @@ mod candidate;
 mod debian;
 mod entry;
 mod kconfig;
+mod make;
 mod mirror;
 mod modinfo;
 mod modules;

@@ -85,20 +85,8 @@ impl Watch<'_> {
             .env_remove("LANGUAGE")
             .stdin(Stdio::null())
             .stdout(out.try_clone().map_err(trouble)?)
-            .stderr(err.try_clone().map_err(trouble)?)
-            .process_group(0);
-        let parent = std::process::id();
-        // SAFETY: the closure makes two system calls and allocates nothing.
-        unsafe {
-            command.pre_exec(move || {
-                nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
-                // The lab may have died in between.
-                match nix::unistd::getppid().as_raw() as u32 == parent {
-                    true => Ok(()),
-                    false => Err(io::Error::from_raw_os_error(nix::libc::ESRCH)),
-                }
-            });
-        }
+            .stderr(err.try_clone().map_err(trouble)?);
+        confine(&mut command);
         let mut group = Group(command.spawn().map_err(trouble)?);
         let mut pause = Duration::from_millis(1);
         let status = loop {
@@ -145,8 +133,25 @@ impl Watch<'_> {
     }
 }
 
+/// Makes a command's process lead a group of its own and end when the lab's thread does.
+pub(super) fn confine(command: &mut Command) {
+    command.process_group(0);
+    let parent = std::process::id();
+    // SAFETY: the closure makes two system calls and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            nix::sys::prctl::set_pdeathsig(Signal::SIGKILL)?;
+            // The lab may have died in between.
+            match nix::unistd::getppid().as_raw() as u32 == parent {
+                true => Ok(()),
+                false => Err(io::Error::from_raw_os_error(nix::libc::ESRCH)),
+            }
+        });
+    }
+}
+
 /// A child with all its descendants; they go when this does.
-struct Group(Child);
+pub(super) struct Group(pub Child);
 
 impl Drop for Group {
     fn drop(&mut self) {
