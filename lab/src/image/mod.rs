@@ -28,6 +28,9 @@ use store::{Lease, Store};
 
 pub use packages::debian_package;
 pub use provenance::Provenance;
+/// For the tests that make on the host what a tool made in the guest.
+#[doc(hidden)]
+pub use recipe::TOOLS as GUEST_TOOLS;
 pub use recipe::{GUEST_PATH, TOOL_NAMES};
 
 /// What a case adds to its image.

@@ -1,0 +1,34 @@
+//! The other cases of the repository on the kernels besides the default one.
+
+use super::support::lab_for;
+
+fn pass_on(kernel: &str) {
+    let Some(lab) = lab_for(&[kernel]) else { return };
+    let ran = lab.start_two(&["run", "dm-linear", "overlay-union", "-k", kernel, "--json"]).wait();
+    ran.code(0);
+    let codes: Vec<_> =
+        ran.results().into_iter().map(|result| (result.run.case, result.code)).collect();
+    let pass = |case: &str| (case.to_string(), "pass".to_string());
+    assert_eq!(codes, [pass("dm-linear"), pass("overlay-union")], "{ran}");
+    assert!(lab.files(".snap.new").is_empty());
+}
+
+#[test]
+fn block_and_overlay_cases_pass_on_5_10() {
+    pass_on("uml-5.10");
+}
+
+#[test]
+fn block_and_overlay_cases_pass_on_6_1() {
+    pass_on("uml-6.1");
+}
+
+#[test]
+fn block_and_overlay_cases_pass_on_6_12() {
+    pass_on("uml-6.12");
+}
+
+#[test]
+fn block_and_overlay_cases_pass_on_7_2() {
+    pass_on("uml-7.2");
+}
