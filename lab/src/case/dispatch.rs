@@ -3,22 +3,23 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex};
-use std::time::{Instant, SystemTime};
+use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
+use super::budget::Memory;
+use super::conclude::{Candidate, blank, conclude, skip};
 use super::evidence::Evidence;
 use super::folder::RunFolder;
+use super::judge::{Expected, Verdict};
 use super::needs;
 use super::observe::{Observation, Progress, Watch, observe};
-use super::plan::{Instance, TwinOf};
 use super::prepare::{DISKS, Workshop, new_nonce, start};
-use super::verdict::{Expected, Outcome, Verdict, settle};
+use super::request::{Request, run_name};
+use super::verdict::Outcome;
 use crate::kernel::{Kernel, PullError};
-use crate::machine::room;
-use crate::manifest::{Action, Case, Diagnostic, KernelSpec, Project, Result};
-use crate::report::{Hint, PendingNote, ReasonLine, RunRef, RunResult, Sink, Tally, What};
+use crate::manifest::{Action, Case, Diagnostic, KernelSpec, Project, Result, Step};
+use crate::report::{PendingNote, ReasonLine, RunResult, Sink, Tally, What};
 use crate::snapshot::{self, Filters, Info, Pending};
 
 /// The judge: [`super::judge`], or a wrong one in the test that proves the suite would notice.
@@ -33,30 +34,6 @@ pub struct Options {
     pub pending: bool,
     /// A flaky run makes the command fail.
     pub fail_flaky: bool,
-}
-
-/// What to select runs by.
-#[derive(Clone, Debug, Default)]
-pub struct Selection {
-    /// Names or globs of cases.
-    pub cases: Vec<String>,
-    /// Names or globs of kernels; empty: the project's default.
-    pub kernels: Vec<String>,
-    /// The cases' twins too.
-    pub twins: bool,
-}
-
-/// One run to be done.
-#[derive(Clone, Debug)]
-pub struct Request {
-    /// The case with its parameters.
-    pub instance: Instance,
-    /// The kernel.
-    pub kernel: KernelSpec,
-    /// For a twin: whose accepted transcript it is held against.
-    pub twin_of: Option<TwinOf>,
-    /// Whether there is a snapshot to be held against at all.
-    pub review: bool,
 }
 
 /// Runs requests.
@@ -83,95 +60,6 @@ enum Available {
     /// The mirror no longer carries it: nobody's failure.
     Gone(String),
     Trouble(Diagnostic),
-}
-
-/// What a run leaves for the pending snapshots.
-struct Candidate {
-    info: Info,
-    rendering: String,
-    what: snapshot::What,
-    /// The accepted file that it equals.
-    equals: Option<PathBuf>,
-}
-
-impl Selection {
-    /// The runs that follow, in the order in which they are reported: case by case, each with its
-    /// parameters on each kernel, then its twins.
-    ///
-    /// # Errors
-    /// An unknown or invalid case, an unknown kernel.
-    pub fn requests(&self, project: &Project) -> Result<Vec<Request>> {
-        let kernels = project.select_kernels(&self.kernels)?;
-        let mut requests = Vec::new();
-        for case in project.select_cases(&self.cases)? {
-            let instances = case.instances();
-            for params in &instances {
-                for kernel in &kernels {
-                    requests.push(Request {
-                        instance: Instance::new(case, params.clone()),
-                        kernel: (*kernel).clone(),
-                        twin_of: None,
-                        review: true,
-                    });
-                }
-            }
-            if self.twins
-                && let (Some(kernel), Some(params)) = (kernels.first(), instances.first())
-            {
-                for index in 0..case.twins.len() {
-                    requests.push(twin(project, case, index, params, kernel)?);
-                }
-            }
-        }
-        Ok(requests)
-    }
-}
-
-/// The changed copy of a case that its twin `index` describes.
-fn twin(
-    project: &Project,
-    case: &Case,
-    index: usize,
-    params: &BTreeMap<String, String>,
-    kernel: &KernelSpec,
-) -> Result<Request> {
-    let twin = &case.twins[index];
-    let mut instance = Instance::new(case, params.clone());
-    instance.params.extend(twin.with.params.clone());
-    for (name, file) in &twin.with.files {
-        instance.case.files.insert(name.clone(), case.dir.join(file));
-    }
-    instance.twin = Some(twin.clone());
-    let chosen = match &twin.with.kernel {
-        Some(name) => project.select_kernels(std::slice::from_ref(name))?[0].clone(),
-        None => kernel.clone(),
-    };
-    Ok(Request {
-        instance,
-        kernel: chosen,
-        twin_of: Some(TwinOf { params: params.clone(), kernel: kernel.name.clone() }),
-        review: true,
-    })
-}
-
-impl Request {
-    fn run_ref(&self, number: usize) -> RunRef {
-        RunRef {
-            number,
-            case: self.instance.case.name.clone(),
-            params: self.instance.params.clone(),
-            kernel: self.kernel.name.clone(),
-            twin: self.instance.twin.as_ref().map(|twin| twin.must.clone()),
-        }
-    }
-
-    /// Parameters and kernel of the transcript that this run is held against.
-    fn held_against(&self) -> (&BTreeMap<String, String>, &str) {
-        match &self.twin_of {
-            Some(twin_of) => (&twin_of.params, &twin_of.kernel),
-            None => (&self.instance.params, &self.kernel.name),
-        }
-    }
 }
 
 impl Dispatcher<'_> {
@@ -393,78 +281,15 @@ impl Dispatcher<'_> {
             also: Vec::new(),
             programs: prepared.plan.programs.clone(),
         };
+        let listed = match &instance.twin {
+            Some(_) => None,
+            None => self.project.known_for(&case.name, &request.kernel.name),
+        };
         let candidate =
-            self.conclude(request, &verdict, &evidence, accepted.as_ref(), info, result);
+            conclude(request, listed, &verdict, &evidence, accepted.as_ref(), info, result);
         folder.write_json("evidence.json", &evidence)?;
         folder.write_json("result.json", &result)?;
         Ok(candidate)
-    }
-
-    /// Fills `result` with what the verdict means and what a person needs to see of it.
-    fn conclude(
-        &self,
-        request: &Request,
-        verdict: &Verdict,
-        evidence: &Evidence,
-        accepted: Option<&snapshot::Expected>,
-        info: Info,
-        result: &mut RunResult,
-    ) -> Option<Candidate> {
-        let instance = &request.instance;
-        let listed = match &instance.twin {
-            Some(_) => None,
-            None => self.project.known_for(&instance.case.name, &request.kernel.name),
-        };
-        let transcript = &evidence.transcript;
-        let known_body = accepted.and_then(|a| a.known.as_ref()).map(|k| k.body.as_str());
-        result.outcome = settle(verdict, listed, known_body, transcript);
-        result.code = verdict.code();
-        result.reasons = verdict.reasons().iter().map(|r| explain(r.into())).collect();
-        result.signature = verdict.signature().map(|s| s.0.clone());
-        result.ready_ms = evidence.ready_ms;
-        result.total_ms = Some(evidence.total_ms);
-        result.note = listed.map(|known| known.reason.clone());
-        if let Some(snapshot) = accepted.and_then(|a| a.snapshot.as_ref()) {
-            if snapshot.body != *transcript {
-                result.diff = snapshot::unified(&snapshot.body, transcript);
-                result.versions = snapshot::program_changes(&snapshot.info, &info);
-            }
-        } else {
-            result.transcript = Some(transcript.clone());
-        }
-        if let Some(twin) = &instance.twin {
-            // A twin is a check of the case, not of the kernel: it holds if the case fails as said.
-            let holds = verdict.is(&twin.must);
-            result.outcome = super::verdict::twin_outcome(verdict, &twin.must);
-            let was = verdict.code();
-            result.note = Some(match holds {
-                true => format!("fails as it must: {was}"),
-                false => format!("must end in {}, and ended in {was}", twin.must),
-            });
-            result.hints = vec![log_hint(result)];
-            return None;
-        }
-        let only_transcript = verdict
-            .reasons()
-            .iter()
-            .all(|r| matches!(r.kind(), "status" | "output" | "unreviewed"));
-        let status_wrong = verdict.reasons().iter().any(|r| r.kind() == "status");
-        // A transcript whose statuses are wrong could be accepted and would still not pass: it is
-        // pending only where it would be accepted as a known failure.
-        let acceptable = only_transcript && (!status_wrong || listed.is_some());
-        result.hints = hints(request, result, acceptable);
-        let accepted = accepted?;
-        let equals = match result.outcome {
-            Outcome::Pass | Outcome::Fixed => Some(accepted.path.clone()),
-            Outcome::Known => Some(accepted.known_path.clone()),
-            _ => None,
-        };
-        let what = match (listed, &accepted.snapshot) {
-            (Some(_), _) => snapshot::What::Known,
-            (None, Some(_)) => snapshot::What::Changed,
-            (None, None) => snapshot::What::New,
-        };
-        acceptable.then(|| Candidate { info, rendering: transcript.clone(), what, equals })
     }
 
     /// A run whose machine could not even be prepared: no evidence, hence broken.
@@ -481,6 +306,12 @@ impl Dispatcher<'_> {
         result.outcome = verdict.outcome();
         result.code = verdict.code();
         result.reasons = vec![ReasonLine { kind: "not-started".into(), text: error.to_string() }];
+        if let Some(folder) = &result.folder {
+            // What can still be kept of it is kept: without a result it would pass for interrupted.
+            let _ = std::fs::remove_dir_all(folder.join(DISKS));
+            let text = serde_json::to_vec_pretty(&result).expect("a result is plain data");
+            let _ = std::fs::write(folder.join("result.json"), text);
+        }
         result
     }
 
@@ -500,125 +331,10 @@ impl Dispatcher<'_> {
     }
 }
 
-fn step_title(step: &crate::manifest::Step) -> String {
+fn step_title(step: &Step) -> String {
     match (&step.name, &step.action) {
         (Some(name), _) => name.clone(),
         (None, Action::Run(text)) => text.lines().next().unwrap_or_default().to_string(),
         (None, Action::Machine(op)) => format!("{op:?}").to_lowercase(),
-    }
-}
-
-fn blank(run: RunRef) -> RunResult {
-    let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
-    RunResult {
-        run,
-        id: None,
-        folder: None,
-        outcome: Outcome::Broken,
-        code: String::new(),
-        reasons: Vec::new(),
-        signature: None,
-        note: None,
-        versions: Vec::new(),
-        diff: Vec::new(),
-        transcript: None,
-        release: None,
-        isolation: None,
-        detectors: Vec::new(),
-        ready_ms: None,
-        total_ms: None,
-        at: at.map(|d| d.as_secs()).unwrap_or_default(),
-        hints: Vec::new(),
-    }
-}
-
-fn skip(mut result: RunResult, why: String) -> RunResult {
-    result.outcome = Outcome::Skip;
-    result.code = "skip".into();
-    result.note = Some(why);
-    result
-}
-
-/// Adds the way out to reasons that a user can do something about.
-fn explain(mut reason: ReasonLine) -> ReasonLine {
-    if reason.text.contains("user namespaces are refused") {
-        reason.text.push_str(
-            "; `lab doctor` says what switches them off here, and --sandbox=off runs without walls",
-        );
-    }
-    reason
-}
-
-fn log_hint(result: &RunResult) -> Hint {
-    let id = result.id.clone().unwrap_or_default();
-    Hint { what: "everything".into(), command: format!("lab runs log {id}") }
-}
-
-fn hints(request: &Request, result: &RunResult, acceptable: bool) -> Vec<Hint> {
-    let mut hints = Vec::new();
-    let case = &request.instance.case.name;
-    if matches!(result.outcome, Outcome::Pass | Outcome::Known) || !request.review {
-        return hints;
-    }
-    if acceptable && result.outcome == Outcome::Fail {
-        hints.push(Hint { what: "accept".into(), command: format!("lab accept {case}") });
-    }
-    if result.outcome == Outcome::Fail || result.outcome == Outcome::Broken {
-        hints.push(Hint {
-            what: "shell there".into(),
-            command: format!("lab shell -k {} {case}", request.kernel.name),
-        });
-        hints.push(log_hint(result));
-    }
-    hints
-}
-
-/// `STAMP-CASE[.a-1]@KERNEL`: sorts by time, and says what it is.
-fn run_name(request: &Request) -> String {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let stamp: String = now.chars().filter(char::is_ascii_digit).collect();
-    let (day, time) = stamp.split_at(8);
-    let mut name = format!("{day}-{time}-{}", request.instance.case.name);
-    for (key, value) in &request.instance.params {
-        let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
-        name.push_str(&format!(".{key}-{}", value.chars().map(plain).collect::<String>()));
-    }
-    format!("{name}@{}", request.kernel.name)
-}
-
-/// Memory that guests may take together: what the host could give when the command began, less a
-/// tenth. One run always goes, so that a single large guest is refused by its own check instead.
-struct Memory {
-    left: Mutex<u64>,
-    total: u64,
-    freed: Condvar,
-}
-
-struct Taken<'a> {
-    memory: &'a Memory,
-    bytes: u64,
-}
-
-impl Memory {
-    fn new() -> Self {
-        let total = room::available_memory().unwrap_or(u64::MAX) / 10 * 9;
-        Self { left: Mutex::new(total), total, freed: Condvar::new() }
-    }
-
-    fn take(&self, bytes: u64) -> Taken<'_> {
-        let bytes = bytes.min(self.total);
-        let mut left = self.left.lock().expect("no panics hold it");
-        while *left < bytes {
-            left = self.freed.wait(left).expect("no panics hold it");
-        }
-        *left -= bytes;
-        Taken { memory: self, bytes }
-    }
-}
-
-impl Drop for Taken<'_> {
-    fn drop(&mut self) {
-        *self.memory.left.lock().expect("no panics hold it") += self.bytes;
-        self.memory.freed.notify_all();
     }
 }

@@ -1,21 +1,27 @@
 //! One case on one machine: what is to be done ([`RunPlan`]), what was seen ([`Evidence`]), and
 //! what that means ([`judge`], the only maker of a pass).
 
+mod budget;
+mod conclude;
 mod dispatch;
 mod evidence;
 mod folder;
+mod judge;
 mod needs;
 mod observe;
 mod plan;
 mod prepare;
+mod request;
 mod verdict;
 
 pub use crate::manifest::Case;
-pub use dispatch::{Dispatcher, Judge, Options, Request, Selection};
+pub use dispatch::{Dispatcher, Judge, Options};
 pub use evidence::{Evidence, Stall, StepEvidence, Tracked};
 pub use folder::{RunFolder, RunInfo, RunState, list as list_runs};
+pub use judge::{Expected, Verdict, judge, settle};
 pub use needs::missing;
 pub use observe::{Observation, Watch, observe};
 pub use plan::{Instance, PlannedKernel, RunPlan, TwinOf, default_cmdline};
 pub use prepare::{Prepared, Workshop, new_nonce, start};
-pub use verdict::{Expected, Outcome, Reason, Signature, Verdict, judge, settle};
+pub use request::{Request, Selection};
+pub use verdict::{Outcome, Reason, Signature};

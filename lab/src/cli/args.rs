@@ -69,8 +69,12 @@ pub enum Command {
     /// Look whether this host has what the lab needs, and how to get it.
     Doctor {
         /// As JSON.
-        #[arg(long)]
+        #[arg(long, conflicts_with = "packages")]
         json: bool,
+        /// Only the programs that cases want and this host lacks, for scripts that install them:
+        /// a line each, PACKAGE|PROGRAM|WHY, the package as Debian calls it.
+        #[arg(long)]
+        packages: bool,
     },
     /// Print the completions of a shell.
     Completions {

@@ -141,7 +141,7 @@ fn joined<T>(items: &[T], show: impl Fn(&T) -> String) -> String {
 /// The name is none, or taken.
 pub fn new(context: &Context, name: &str) -> Result<u8> {
     let path = skeleton::create_case(&context.project, name)?;
-    edge::print(&format!("{}\nedit it, then: lab run {name}\n", path.display()));
+    edge::print(&format!("{}\nedit it, then: lab run {name}\n", edge::typed(&path)));
     Ok(0)
 }
 
@@ -151,6 +151,6 @@ pub fn new(context: &Context, name: &str) -> Result<u8> {
 /// There is one already.
 pub fn init(folder: &Path) -> Result<u8> {
     let path = skeleton::init(folder)?;
-    edge::print(&format!("{}\nnext: lab new my-case\n", path.display()));
+    edge::print(&format!("{}\nnext: lab new my-case\n", edge::typed(&path)));
     Ok(0)
 }

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::args::Sandbox;
 use super::edge;
 use super::environment::Context;
+use super::programs;
 use crate::machine::{room, sandbox};
 use crate::manifest::{Diagnostic, Result};
 use crate::report::text::{self, BAD, BOLD, GOOD, LOOK, paint};
@@ -56,6 +57,7 @@ pub fn doctor(context: &Context, json: bool) -> Result<u8> {
         cache(context),
         packages(),
         image(context),
+        cases(context),
         kernels(context)?,
         kvm(),
     ];
@@ -79,6 +81,15 @@ pub fn doctor(context: &Context, json: bool) -> Result<u8> {
     }
     let bad = findings.iter().any(|finding| finding.health == Health::Bad);
     Ok(if bad { 3 } else { 0 })
+}
+
+/// Prints what has to be installed for the cases; nothing where nothing has to be.
+///
+/// # Errors
+/// None so far.
+pub fn packages_to_install(context: &Context) -> Result<u8> {
+    edge::print(&programs::lines(&programs::missing(&context.project)));
+    Ok(0)
 }
 
 fn architecture() -> Finding {
@@ -219,6 +230,25 @@ fn image(context: &Context) -> Finding {
             error.way_out().unwrap_or("install what is missing"),
         ),
     }
+}
+
+/// Whether the cases' own programs are here; a case whose program is not here cannot run.
+fn cases(context: &Context) -> Finding {
+    let missing = programs::missing(&context.project);
+    let what = "programs";
+    if missing.is_empty() {
+        return good(what, format!("all that {} cases want", context.project.cases.len()));
+    }
+    let shown = |m: &programs::Missing| format!("{} (for {})", m.program, m.askers.join(", "));
+    let detail = missing.iter().map(shown).collect::<Vec<_>>().join("; ");
+    let mut packages: Vec<&str> = missing.iter().filter_map(|m| m.package).collect();
+    packages.sort_unstable();
+    packages.dedup();
+    let fix = match packages.is_empty() {
+        true => "install them; the lab does not know their packages".into(),
+        false => format!("on Debian: apt install {}", packages.join(" ")),
+    };
+    finding(what, Health::Limited, format!("not here: {detail}"), fix)
 }
 
 fn kernels(context: &Context) -> Result<Finding> {

@@ -92,3 +92,9 @@ impl miette::Diagnostic for Drawn<'_> {
         Some(Box::new(std::iter::once(LabeledSpan::new_with_span(Some("here".into()), span))))
     }
 }
+
+/// A path as a person would type it: relative to the current folder if below it.
+pub fn typed(path: &std::path::Path) -> std::path::Display<'_> {
+    let here = std::env::current_dir().ok();
+    here.and_then(|here| path.strip_prefix(here).ok()).unwrap_or(path).display()
+}

@@ -31,7 +31,13 @@ fn list(context: &Context, json: bool) -> Result<u8> {
     for spec in context.project.kernels.values() {
         let here = stored.iter().find(|kernel| kernel.wanted_as.contains(&spec.provider));
         let default = context.project.default_kernels.contains(&spec.name);
+        let files = match json {
+            true => workshop.store.find(spec)?.map(|kernel| (kernel.boot, kernel.modules)),
+            false => None,
+        };
         objects.push(json!({
+            "boot": files.as_ref().map(|(boot, _)| boot),
+            "modules": files.as_ref().and_then(|(_, modules)| modules.as_ref()),
             "name": spec.name,
             "default": default,
             "release": here.map(|k| k.release.clone()),

@@ -7,6 +7,7 @@ mod doctor;
 mod edge;
 mod environment;
 mod kernel;
+mod programs;
 mod review;
 mod run;
 mod runs;
@@ -70,7 +71,8 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Kernel { command } => {
             kernel::kernel(&context()?, command.unwrap_or(KernelCommand::List { json: false }))
         }
-        Command::Doctor { json } => doctor::doctor(&context()?, json),
+        Command::Doctor { packages: true, .. } => doctor::packages_to_install(&context()?),
+        Command::Doctor { json, .. } => doctor::doctor(&context()?, json),
         Command::Completions { shell } => {
             let mut text = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "lab", &mut text);

@@ -28,7 +28,7 @@ pub fn review(context: &Context) -> Result<u8> {
                 Some("a" | "accept") => {
                     let (name, reason) = variant(&mut answers, file)?;
                     match snapshot::accept(file, reason.as_deref(), name.as_deref()) {
-                        Ok(path) => edge::print(&format!("accepted: {}\n\n", path.display())),
+                        Ok(path) => edge::print(&format!("accepted: {}\n\n", edge::typed(&path))),
                         // A wrong name or a missing reason is asked for again, not lost.
                         Err(error) => {
                             edge::aside(&edge::paragraph(&error));
@@ -72,7 +72,7 @@ pub fn accept(context: &Context, args: &AcceptArgs) -> Result<u8> {
                 )),
                 false => error,
             })?;
-        edge::print(&format!("accepted: {}\n", path.display()));
+        edge::print(&format!("accepted: {}\n", edge::typed(&path)));
     }
     if files.is_empty() {
         edge::aside("nothing waits for review");

@@ -1,19 +1,24 @@
 //! The run loop: one poll(2) loop that reads a machine's channels, answers PID 1, watches the
 //! deadlines, and ends with complete [`Evidence`] or with what is missing from it.
 
+mod guest;
+mod records;
+#[cfg(test)]
+mod tests;
+
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
-use lab_proto::{GuestMessage, GuestPlan, GuestStep, HostMessage, Nonce, VERSION, Work};
+use lab_proto::{HostMessage, Nonce};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::evidence::{Evidence, Stall, StepEvidence, Tracked};
+use super::evidence::{Evidence, Stall, Tracked};
 use super::plan::Instance;
 use crate::console::{Control, Flow, Incoming, Log, Terminal, drain};
-use crate::machine::{Ending, GuestView, Machine};
-use crate::manifest::{Action, Clock, Result, StatusRule, Step};
-use crate::snapshot::{Entry, Transcript};
+use crate::machine::{Ending, Machine};
+use crate::manifest::{Result, Step};
+use crate::snapshot::Transcript;
 
 /// How long PID 1 may take to say hello, and then to be ready. Debian's slowest UML kernel needs
 /// two seconds on the machines measured (docs: facts), so that this is silence, not slowness.
@@ -239,103 +244,6 @@ impl Observer<'_> {
         Ok(())
     }
 
-    fn hear(&mut self, message: GuestMessage, view: &GuestView) {
-        let now = Instant::now();
-        match message {
-            GuestMessage::Hello { version, .. } if version != VERSION => {
-                self.forged(format!("PID 1 speaks version {version} of the protocol"));
-            }
-            GuestMessage::Hello { .. } if self.control.sent_plan() => {
-                self.forged("a second hello".into());
-            }
-            GuestMessage::Hello { .. } => {
-                self.evidence.hello = true;
-                self.evidence.boot_ms = Some(self.elapsed_ms());
-                self.control.send_plan(guest_plan(self.watch, view));
-                self.wait_for(Some(Tracked::SetUp), BOOT);
-            }
-            GuestMessage::Ready => {
-                self.evidence.ready = true;
-                let elapsed = self.elapsed_ms();
-                self.evidence.ready_ms = Some(elapsed);
-                (self.watch.progress)(Progress::Ready(elapsed));
-                self.wait_for(None, BOOT);
-                if self.watch.instance.case.machine.clock == Clock::Real {
-                    self.pings = Some(Pings { number: 0, sent: now, answered: true });
-                }
-            }
-            GuestMessage::Trouble { what } => self.evidence.trouble = Some(what),
-            GuestMessage::StepStarted { index, late } => self.step_started(index as usize, late),
-            GuestMessage::StepEnded { index, status, micros, bytes, shell_gone } => {
-                self.step_ended(index as usize, status, micros, bytes, shell_gone);
-            }
-            GuestMessage::Pong(number) => match &mut self.pings {
-                Some(pings) if pings.number == number && !pings.answered => pings.answered = true,
-                _ => self.forged(format!("an answer to ping {number}, which was not asked")),
-            },
-            GuestMessage::End { steps, late, left_mounted } => {
-                self.late(late);
-                self.evidence.left_mounted = left_mounted;
-                self.evidence.end = Some(steps);
-                self.pings = None;
-                self.wait_for(Some(Tracked::PowerOff), POWER_OFF);
-            }
-        }
-    }
-
-    fn step_started(&mut self, index: usize, late: u64) {
-        self.late(late);
-        let due = self.evidence.steps.len();
-        let before_ended = self.evidence.steps.last().is_none_or(|s| s.status.is_some());
-        if index != due || index >= self.steps().len() || !before_ended {
-            return self.forged(format!("step {} began where step {} was due", index + 1, due + 1));
-        }
-        self.evidence.steps.push(StepEvidence {
-            index,
-            status: None,
-            micros: 0,
-            from: self.accounted,
-            bytes: 0,
-            late: 0,
-            shell_gone: false,
-        });
-        let timeout = self.steps()[index].timeout;
-        self.wait_for(timeout.map(|_| Tracked::Step(index)), timeout.unwrap_or(BOOT));
-        (self.watch.progress)(Progress::StepStarted(index));
-    }
-
-    fn step_ended(&mut self, index: usize, status: i32, micros: u64, bytes: u64, gone: bool) {
-        let running = self.evidence.steps.last_mut().filter(|s| s.status.is_none());
-        match running {
-            Some(step) if step.index == index => {
-                step.status = Some(status);
-                step.micros = micros;
-                step.bytes = bytes;
-                step.shell_gone = gone;
-                self.accounted += bytes;
-                self.wait_for(None, BOOT);
-                (self.watch.progress)(Progress::StepEnded(index, status, micros));
-            }
-            _ => self.forged(format!("step {} ended without having begun", index + 1)),
-        }
-    }
-
-    fn late(&mut self, bytes: u64) {
-        self.accounted += bytes;
-        match self.evidence.steps.last_mut() {
-            Some(step) => step.late += bytes,
-            None if bytes > 0 => self.forged(format!("{bytes} bytes before the first step")),
-            None => {}
-        }
-    }
-
-    fn forged(&mut self, what: String) {
-        // The first few tell the story; a flood of noise must not fill the memory.
-        if self.evidence.forgeries.len() < 8 {
-            self.evidence.forgeries.push(what);
-        }
-    }
-
     fn wait_for(&mut self, what: Option<Tracked>, limit: Duration) {
         self.waiting = Waiting { what, until: Instant::now() + limit, limit };
     }
@@ -409,79 +317,19 @@ impl Observer<'_> {
         evidence.terminal_expected = self.accounted;
         evidence.terminal_seen = self.terminal.length();
         evidence.total_ms = self.started.elapsed().as_millis() as u64;
-        evidence.last_words = last_words(&self.words, &self.log);
+        evidence.last_words = guest::last_words(&self.words, &self.log);
         let _ = std::fs::write(self.watch.folder.join("words"), &self.words);
-        let transcript =
-            match transcript(&self.watch.instance.case.steps, &self.evidence, &mut self.terminal) {
-                Ok(transcript) => transcript,
-                Err(error) => {
-                    self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
-                    Transcript { entries: Vec::new() }
-                }
-            };
+        let transcript = match guest::transcript(
+            &self.watch.instance.case.steps,
+            &self.evidence,
+            &mut self.terminal,
+        ) {
+            Ok(transcript) => transcript,
+            Err(error) => {
+                self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
+                Transcript { entries: Vec::new() }
+            }
+        };
         Observation { evidence: self.evidence, transcript }
     }
-}
-
-fn guest_plan(watch: &Watch<'_>, view: &GuestView) -> GuestPlan {
-    let case = &watch.instance.case;
-    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
-    GuestPlan {
-        nonce: watch.nonce,
-        clock_ns: match case.machine.clock {
-            Clock::Real => clock.map(|since| since.as_nanos() as u64),
-            Clock::Virtual => None,
-        },
-        boot: 0,
-        env: watch.instance.environment(),
-        modules_from: view.modules.clone(),
-        modules: watch.modules.clone(),
-        disks: view.disks.clone(),
-        shares: view.shares.clone(),
-        work: Work::Steps(case.steps.iter().filter_map(guest_step).collect()),
-    }
-}
-
-fn guest_step(step: &Step) -> Option<GuestStep> {
-    let Action::Run(run) = &step.action else { return None };
-    let stop_unless = match (step.stop, step.status) {
-        (true, StatusRule::Is(status)) => Some(status),
-        _ => None,
-    };
-    Some(GuestStep { run: run.clone(), stop_unless })
-}
-
-fn transcript(
-    steps: &[Step],
-    evidence: &Evidence,
-    terminal: &mut Terminal,
-) -> std::io::Result<Transcript> {
-    let mut entries = Vec::new();
-    for seen in &evidence.steps {
-        let end = match seen.status {
-            Some(_) => seen.from + seen.bytes,
-            // It never ended: all that came since is its.
-            None => terminal.length(),
-        };
-        entries.push(Entry {
-            index: seen.index,
-            action: steps[seen.index].action.clone(),
-            output: terminal.bytes(seen.from..end)?,
-            late: terminal.bytes(end..end + seen.late)?,
-            status: seen.status,
-            shell_gone: seen.shell_gone,
-        });
-    }
-    Ok(Transcript { entries })
-}
-
-/// What explains a death in one line: the machine's own last words, then the kernel's.
-fn last_words(words: &[u8], log: &Log) -> Vec<String> {
-    let text = String::from_utf8_lossy(words);
-    let own: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
-    let mut last: Vec<String> = log.tail().map(str::to_string).filter(|l| !l.is_empty()).collect();
-    if last.is_empty() {
-        last.extend(own.iter().rev().take(5).rev().map(|l| (*l).to_string()));
-    }
-    last
 }

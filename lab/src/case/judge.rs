@@ -1,0 +1,412 @@
+//! The judge: a pure function from evidence to verdict, and the only maker of a pass.
+//!
+//! The rules and their order are the design's; `lab help exit-codes` prints what follows from them.
+
+use serde::{Deserialize, Serialize};
+
+use super::evidence::{Evidence, Stall, StepEvidence};
+use super::verdict::{Outcome, Reason, Signature};
+use crate::console::signature_of;
+use crate::machine::Ending;
+use crate::manifest::{Known, StatusRule, Step};
+use crate::snapshot;
+
+/// Outcome, ordered reasons and signature. Only [`judge`] makes one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Verdict {
+    outcome: Outcome,
+    reasons: Vec<Reason>,
+    signature: Option<Signature>,
+}
+
+/// What the evidence is held against.
+#[derive(Clone, Debug, Default)]
+pub struct Expected {
+    /// The case's steps.
+    pub steps: Vec<Step>,
+    /// Splats that are part of the experiment.
+    pub allow: Vec<String>,
+    /// The accepted transcript.
+    pub snapshot: Option<String>,
+    /// Without a snapshot there is nothing to review: a one-off command.
+    pub review: bool,
+}
+
+/// Judges: the first rule that matches decides, and every further finding is a further reason.
+pub fn judge(evidence: &Evidence, expected: &Expected) -> Verdict {
+    let mut findings: Vec<(Outcome, Reason)> = Vec::new();
+    let broken = |reason| (Outcome::Broken, reason);
+    let fail = |reason| (Outcome::Fail, reason);
+
+    // 1. Interrupted, or control records not authentic.
+    if evidence.interrupted {
+        findings.push(broken(Reason::Interrupted));
+    }
+    findings.extend(evidence.forgeries.iter().cloned().map(|f| broken(Reason::Forged(f))));
+
+    // 2. The guest kernel's own panic or splat, at boot too.
+    let splats = evidence.splats.iter().filter(|splat| !splat.allowed(&expected.allow));
+    findings.extend(splats.cloned().map(|splat| fail(Reason::Splat(splat))));
+
+    // 3. After the first step began, a hang or timeout.
+    // 4. Any evidence missing, or the machine killed from outside.
+    if let Some(stall) = &evidence.stall {
+        let reason = match stall {
+            Stall::Hang { seconds, step } => Reason::Hang { seconds: *seconds, step: *step },
+            Stall::Timeout { what, limit_ms } => {
+                Reason::Timeout { what: what.to_string(), limit_ms: *limit_ms }
+            }
+        };
+        findings.push(if evidence.began() { fail(reason) } else { broken(reason) });
+    }
+    findings.extend(missing(evidence, expected).into_iter().map(broken));
+
+    // 5. A step's status, then the output, then an assertion.
+    for step in &evidence.steps {
+        let rule = expected.steps.get(step.index).map(|s| s.status);
+        if let (Some(StatusRule::Is(expected)), Some(got)) = (rule, step.status)
+            && got != expected
+        {
+            findings.push(fail(Reason::Status { step: step.index, expected, got }));
+        }
+    }
+    match &expected.snapshot {
+        Some(accepted) if *accepted != evidence.transcript => findings.push(fail(Reason::Output)),
+        None if expected.review => findings.push(fail(Reason::Unreviewed)),
+        _ => {}
+    }
+
+    // 6. Else pass.
+    let outcome = findings.first().map_or(Outcome::Pass, |(outcome, _)| *outcome);
+    let reasons: Vec<_> = findings.into_iter().map(|(_, reason)| reason).collect();
+    let signature = reasons.first().map(|first| signature(first, evidence, expected));
+    Verdict { outcome, reasons, signature }
+}
+
+/// What of the evidence is missing; empty only where everything is there.
+fn missing(evidence: &Evidence, expected: &Expected) -> Vec<Reason> {
+    let mut reasons = Vec::new();
+    if let Some(why) = &evidence.not_started {
+        return vec![Reason::NotStarted(why.clone())];
+    }
+    reasons.extend(evidence.trouble.iter().cloned().map(Reason::SetUp));
+    reasons.extend(evidence.host_trouble.iter().cloned().map(Reason::Host));
+    match &evidence.ending {
+        Some(Ending::Exited(0)) => {}
+        _ if evidence.killed_by_lab => {}
+        Some(ending) => reasons.push(Reason::Died(with_last_words(&ending.to_string(), evidence))),
+        None => reasons.push(Reason::Incomplete("how the machine ended was not seen".into())),
+    }
+    let mut incomplete = |what: String| reasons.push(Reason::Incomplete(what));
+    if !evidence.hello {
+        incomplete(with_last_words("PID 1 never answered", evidence));
+    } else if !evidence.ready {
+        incomplete("the guest was never ready".into());
+    } else {
+        incomplete_steps(evidence, expected, &mut incomplete);
+    }
+    if !evidence.log_complete {
+        incomplete("the kernel log was not read to its end".into());
+    }
+    if evidence.terminal_seen != evidence.terminal_expected || !evidence.terminal_complete {
+        incomplete(format!(
+            "the terminal brought {} bytes where the records account for {}",
+            evidence.terminal_seen, evidence.terminal_expected
+        ));
+    }
+    // Without its shell no later step can run; what a last step left behind is unknown too.
+    reasons
+        .extend(evidence.steps.iter().filter(|s| s.shell_gone).map(|s| Reason::ShellGone(s.index)));
+    reasons
+}
+
+fn incomplete_steps(evidence: &Evidence, expected: &Expected, incomplete: &mut impl FnMut(String)) {
+    let Some(counted) = evidence.end else {
+        return incomplete("the end record never came".into());
+    };
+    let ended = evidence.steps.iter().filter(|s| s.status.is_some()).count();
+    if ended != counted as usize || ended != evidence.steps.len() {
+        incomplete(format!("{ended} steps were reported and {counted} counted at the end"));
+    }
+    if ended < expected.steps.len() && !stopped_early(evidence.steps.last(), expected) {
+        incomplete(format!("{ended} of {} steps ran", expected.steps.len()));
+    }
+}
+
+/// A failing set-up step (`stop = true`) rightly ends the case.
+fn stopped_early(last: Option<&StepEvidence>, expected: &Expected) -> bool {
+    let Some(last) = last else { return false };
+    let Some(step) = expected.steps.get(last.index) else { return false };
+    let right = match step.status {
+        StatusRule::Is(status) => last.status == Some(status),
+        StatusRule::Any => true,
+    };
+    last.shell_gone || (step.stop && !right)
+}
+
+fn with_last_words(what: &str, evidence: &Evidence) -> String {
+    match evidence.last_words.last() {
+        Some(words) => format!("{what}; its last words: {words}"),
+        None => what.to_string(),
+    }
+}
+
+fn signature(first: &Reason, evidence: &Evidence, expected: &Expected) -> Signature {
+    Signature(match first {
+        Reason::Splat(splat) => signature_of(splat),
+        Reason::Hang { step: Some(step), .. } => format!("hang:step {}", step + 1),
+        Reason::Timeout { what, .. } => format!("timeout:{what}"),
+        Reason::Status { .. } | Reason::Output => match &expected.snapshot {
+            Some(accepted) => {
+                format!("output:{}", snapshot::signature(accepted, &evidence.transcript))
+            }
+            None => format!("output:{}", snapshot::signature("", &evidence.transcript)),
+        },
+        other => other.kind().to_string(),
+    })
+}
+
+/// What lab.toml's `[[known]]` makes of a verdict: a failure exactly as it was accepted is known,
+/// a listed case that passes is fixed.
+///
+/// `known_transcript` is the accepted failing transcript (`*.known.snap`).
+pub fn settle(
+    verdict: &Verdict,
+    listed: Option<&Known>,
+    known_transcript: Option<&str>,
+    transcript: &str,
+) -> Outcome {
+    let Some(listed) = listed else { return verdict.outcome };
+    match verdict.outcome {
+        Outcome::Pass => Outcome::Fixed,
+        Outcome::Fail => {
+            let only_output = verdict.reasons.iter().all(|reason| {
+                matches!(reason, Reason::Status { .. } | Reason::Output | Reason::Unreviewed)
+            });
+            let as_accepted = only_output && known_transcript == Some(transcript);
+            let as_listed = listed.signature.is_some()
+                && listed.signature.as_deref() == verdict.signature().map(|s| s.0.as_str());
+            if as_accepted || as_listed { Outcome::Known } else { Outcome::Fail }
+        }
+        other => other,
+    }
+}
+
+/// What a twin's verdict means: the case could fail, and did so as its manifest says.
+pub fn twin_outcome(verdict: &Verdict, must: &str) -> Outcome {
+    match (verdict.is(must), verdict.outcome) {
+        (true, _) => Outcome::Pass,
+        (false, Outcome::Broken) => Outcome::Broken,
+        (false, _) => Outcome::Fail,
+    }
+}
+
+impl Verdict {
+    /// The outcome before `[[known]]` is asked.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
+    }
+
+    /// Why, the deciding one first; empty for a pass.
+    pub fn reasons(&self) -> &[Reason] {
+        &self.reasons
+    }
+
+    /// The failure's signature; `None` for a pass.
+    pub fn signature(&self) -> Option<&Signature> {
+        self.signature.as_ref()
+    }
+
+    /// `OUTCOME` or `OUTCOME:REASON`, as twins name it.
+    pub fn code(&self) -> String {
+        match self.reasons.first() {
+            Some(reason) => format!("{}:{}", self.outcome.name(), reason.kind()),
+            None => self.outcome.name().to_string(),
+        }
+    }
+
+    /// Whether this is what a twin must end in: `OUTCOME`, or `OUTCOME:REASON` where the reason may
+    /// be any of the verdict's.
+    pub fn is(&self, must: &str) -> bool {
+        match must.split_once(':') {
+            Some((outcome, reason)) => {
+                outcome == self.outcome.name() && self.reasons.iter().any(|r| r.kind() == reason)
+            }
+            None => must == self.outcome.name(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::evidence::Tracked;
+    use super::*;
+    use crate::console::Splat;
+    use crate::manifest::Action;
+
+    fn step(status: StatusRule, stop: bool) -> Step {
+        Step { name: None, action: Action::Run("x".into()), status, stop, timeout: None }
+    }
+
+    fn done(index: usize, status: i32) -> StepEvidence {
+        StepEvidence {
+            index,
+            status: Some(status),
+            micros: 1,
+            from: 0,
+            bytes: 0,
+            late: 0,
+            shell_gone: false,
+        }
+    }
+
+    /// Evidence and expectation of a run that passes: each test takes one thing away.
+    fn complete() -> (Evidence, Expected) {
+        let evidence = Evidence {
+            hello: true,
+            ready: true,
+            steps: vec![done(0, 0), done(1, 0)],
+            end: Some(2),
+            log_complete: true,
+            terminal_expected: 5,
+            terminal_seen: 5,
+            terminal_complete: true,
+            ending: Some(Ending::Exited(0)),
+            transcript: "$ x\n".into(),
+            ..Evidence::default()
+        };
+        let expected = Expected {
+            steps: vec![step(StatusRule::Is(0), true), step(StatusRule::Is(0), false)],
+            allow: Vec::new(),
+            snapshot: Some("$ x\n".into()),
+            review: true,
+        };
+        (evidence, expected)
+    }
+
+    fn code(change: impl FnOnce(&mut Evidence, &mut Expected)) -> String {
+        let (mut evidence, mut expected) = complete();
+        change(&mut evidence, &mut expected);
+        judge(&evidence, &expected).code()
+    }
+
+    fn splat() -> Splat {
+        Splat::find("[    1.000000] WARNING: CPU: 0 PID: 1 at fs/x.c:1 f+0x1/0x2", 7).unwrap()
+    }
+
+    #[test]
+    fn complete_evidence_passes() {
+        assert_eq!(code(|_, _| {}), "pass");
+        assert_eq!(code(|_, x| x.steps[1].status = StatusRule::Any), "pass");
+    }
+
+    /// Every single piece of evidence is needed: without it there is no pass.
+    #[test]
+    fn whatever_is_missing_breaks() {
+        assert_eq!(code(|e, _| e.interrupted = true), "broken:interrupted");
+        assert_eq!(code(|e, _| e.forgeries.push("x".into())), "broken:forged");
+        assert_eq!(code(|e, _| e.not_started = Some("x".into())), "broken:not-started");
+        assert_eq!(code(|e, _| e.trouble = Some("x".into())), "broken:set-up");
+        assert_eq!(code(|e, _| e.hello = false), "broken:incomplete");
+        assert_eq!(code(|e, _| e.ready = false), "broken:incomplete");
+        assert_eq!(code(|e, _| e.end = None), "broken:incomplete");
+        assert_eq!(code(|e, _| e.end = Some(1)), "broken:incomplete");
+        assert_eq!(code(|e, _| e.steps.truncate(1)), "broken:incomplete");
+        assert_eq!(code(|e, _| (e.end, _) = (Some(1), e.steps.truncate(1))), "broken:incomplete");
+        assert_eq!(code(|e, _| e.steps[1].status = None), "broken:incomplete");
+        assert_eq!(code(|e, _| e.log_complete = false), "broken:incomplete");
+        assert_eq!(code(|e, _| e.terminal_seen = 6), "broken:incomplete");
+        assert_eq!(code(|e, _| e.terminal_complete = false), "broken:incomplete");
+        assert_eq!(code(|e, _| e.ending = None), "broken:incomplete");
+        assert_eq!(code(|e, _| e.ending = Some(Ending::Signalled(9))), "broken:died");
+        assert_eq!(code(|e, _| e.ending = Some(Ending::Exited(1))), "broken:died");
+        assert_eq!(code(|e, _| e.ending = Some(Ending::HelperGone)), "broken:died");
+        assert_eq!(code(|e, _| e.steps[1].shell_gone = true), "broken:shell-gone");
+        assert_eq!(code(|e, _| e.host_trouble.push("disk full".into())), "broken:host");
+    }
+
+    #[test]
+    fn the_kernels_own_words_come_before_what_is_missing() {
+        assert_eq!(code(|e, _| e.splats.push(splat())), "fail:splat");
+        assert_eq!(code(|e, _| (e.splats, e.end) = (vec![splat()], None)), "fail:splat");
+        assert_eq!(
+            code(|e, x| (e.splats, x.allow) = (vec![splat()], vec!["warning".into()])),
+            "pass"
+        );
+        assert_eq!(
+            code(|e, _| (e.splats, e.interrupted) = (vec![splat()], true)),
+            "broken:interrupted"
+        );
+    }
+
+    #[test]
+    fn a_stall_fails_only_after_the_first_step_began() {
+        let hang = || Some(Stall::Hang { seconds: 5, step: Some(0) });
+        assert_eq!(code(|e, _| (e.stall, e.killed_by_lab) = (hang(), true)), "fail:hang");
+        let boot = || Some(Stall::Timeout { what: Tracked::Boot, limit_ms: 1 });
+        assert_eq!(
+            code(|e, _| {
+                (e.stall, e.killed_by_lab, e.hello, e.ready) = (boot(), true, false, false);
+                e.steps.clear();
+            }),
+            "broken:timeout"
+        );
+        assert_eq!(
+            code(|e, _| {
+                e.stall = Some(Stall::Timeout { what: Tracked::Step(1), limit_ms: 1 });
+                (e.end, e.killed_by_lab, e.steps[1].status) = (None, true, None);
+            }),
+            "fail:timeout"
+        );
+    }
+
+    #[test]
+    fn status_then_output_then_review() {
+        assert_eq!(code(|e, _| e.steps[1].status = Some(3)), "fail:status");
+        assert_eq!(code(|e, _| e.transcript = "$ y\n".into()), "fail:output");
+        assert_eq!(code(|_, x| x.snapshot = None), "fail:unreviewed");
+        assert_eq!(code(|_, x| (x.snapshot, x.review) = (None, false)), "pass");
+    }
+
+    #[test]
+    fn a_failing_set_up_step_ends_the_case_without_being_missing() {
+        let stopped = |e: &mut Evidence, _: &mut Expected| {
+            e.steps.pop();
+            (e.steps[0].status, e.end) = (Some(1), Some(1));
+        };
+        assert_eq!(code(stopped), "fail:status");
+        assert_eq!(
+            code(|e, x| {
+                stopped(e, x);
+                x.steps[0].stop = false;
+            }),
+            "broken:incomplete"
+        );
+    }
+
+    #[test]
+    fn known_means_exactly_as_accepted() {
+        let known = Known {
+            case: "c".into(),
+            kernel: vec!["*".into()],
+            reason: "r".into(),
+            signature: None,
+        };
+        let (mut evidence, expected) = complete();
+        let settled = |evidence: &Evidence, accepted: Option<&str>| {
+            let verdict = judge(evidence, &expected);
+            settle(&verdict, Some(&known), accepted, &evidence.transcript)
+        };
+        assert_eq!(settled(&evidence, None), Outcome::Fixed);
+        evidence.transcript = "$ bad\n".into();
+        assert_eq!(settled(&evidence, Some("$ bad\n")), Outcome::Known);
+        assert_eq!(settled(&evidence, Some("$ other\n")), Outcome::Fail);
+        assert_eq!(settled(&evidence, None), Outcome::Fail);
+        evidence.splats.push(splat());
+        assert_eq!(settled(&evidence, Some("$ bad\n")), Outcome::Fail);
+        evidence.interrupted = true;
+        assert_eq!(settled(&evidence, Some("$ bad\n")), Outcome::Broken);
+        let verdict = judge(&complete().0, &expected);
+        assert_eq!(settle(&verdict, None, None, ""), Outcome::Pass);
+    }
+}

@@ -1,0 +1,77 @@
+//! What the guest is told, and what is made of what it printed.
+
+use std::time::SystemTime;
+
+use lab_proto::{GuestPlan, GuestStep, Work};
+
+use super::Watch;
+use crate::case::evidence::Evidence;
+use crate::console::{Log, Terminal};
+use crate::machine::GuestView;
+use crate::manifest::{Action, Clock, StatusRule, Step};
+use crate::snapshot::{Entry, Transcript};
+
+/// The plan of this boot.
+pub(super) fn plan(watch: &Watch<'_>, view: &GuestView) -> GuestPlan {
+    let case = &watch.instance.case;
+    let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
+    GuestPlan {
+        nonce: watch.nonce,
+        clock_ns: match case.machine.clock {
+            Clock::Real => clock.map(|since| since.as_nanos() as u64),
+            Clock::Virtual => None,
+        },
+        boot: 0,
+        env: watch.instance.environment(),
+        modules_from: view.modules.clone(),
+        modules: watch.modules.clone(),
+        disks: view.disks.clone(),
+        shares: view.shares.clone(),
+        work: Work::Steps(case.steps.iter().filter_map(guest_step).collect()),
+    }
+}
+
+fn guest_step(step: &Step) -> Option<GuestStep> {
+    let Action::Run(run) = &step.action else { return None };
+    let stop_unless = match (step.stop, step.status) {
+        (true, StatusRule::Is(status)) => Some(status),
+        _ => None,
+    };
+    Some(GuestStep { run: run.clone(), stop_unless })
+}
+
+/// The steps' output, cut from the terminal as the records say.
+pub(super) fn transcript(
+    steps: &[Step],
+    evidence: &Evidence,
+    terminal: &mut Terminal,
+) -> std::io::Result<Transcript> {
+    let mut entries = Vec::new();
+    for seen in &evidence.steps {
+        let end = match seen.status {
+            Some(_) => seen.from + seen.bytes,
+            // It never ended: all that came since is its.
+            None => terminal.length(),
+        };
+        entries.push(Entry {
+            index: seen.index,
+            action: steps[seen.index].action.clone(),
+            output: terminal.bytes(seen.from..end)?,
+            late: terminal.bytes(end..end + seen.late)?,
+            status: seen.status,
+            shell_gone: seen.shell_gone,
+        });
+    }
+    Ok(Transcript { entries })
+}
+
+/// What explains a death in one line: the machine's own last words, then the kernel's.
+pub(super) fn last_words(words: &[u8], log: &Log) -> Vec<String> {
+    let text = String::from_utf8_lossy(words);
+    let own: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
+    let mut last: Vec<String> = log.tail().map(str::to_string).filter(|l| !l.is_empty()).collect();
+    if last.is_empty() {
+        last.extend(own.iter().rev().take(5).rev().map(|l| (*l).to_string()));
+    }
+    last
+}

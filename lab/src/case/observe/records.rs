@@ -1,0 +1,110 @@
+//! What PID 1's records mean for the evidence. A record that does not fit the dialogue is as bad as
+//! one that is not authentic: nothing that follows it could be believed.
+
+use std::time::Instant;
+
+use lab_proto::{GuestMessage, VERSION};
+
+use super::{BOOT, Observer, POWER_OFF, Pings, Progress, guest};
+use crate::case::evidence::{StepEvidence, Tracked};
+use crate::machine::GuestView;
+use crate::manifest::Clock;
+
+impl Observer<'_> {
+    pub(super) fn hear(&mut self, message: GuestMessage, view: &GuestView) {
+        let now = Instant::now();
+        match message {
+            GuestMessage::Hello { version, .. } if version != VERSION => {
+                self.forged(format!("PID 1 speaks version {version} of the protocol"));
+            }
+            GuestMessage::Hello { .. } if self.control.sent_plan() => {
+                self.forged("a second hello".into());
+            }
+            GuestMessage::Hello { .. } => {
+                self.evidence.hello = true;
+                self.evidence.boot_ms = Some(self.elapsed_ms());
+                self.control.send_plan(guest::plan(self.watch, view));
+                self.wait_for(Some(Tracked::SetUp), BOOT);
+            }
+            GuestMessage::Ready => {
+                self.evidence.ready = true;
+                let elapsed = self.elapsed_ms();
+                self.evidence.ready_ms = Some(elapsed);
+                (self.watch.progress)(Progress::Ready(elapsed));
+                self.wait_for(None, BOOT);
+                if self.watch.instance.case.machine.clock == Clock::Real {
+                    self.pings = Some(Pings { number: 0, sent: now, answered: true });
+                }
+            }
+            GuestMessage::Trouble { what } => self.evidence.trouble = Some(what),
+            GuestMessage::StepStarted { index, late } => self.step_started(index as usize, late),
+            GuestMessage::StepEnded { index, status, micros, bytes, shell_gone } => {
+                self.step_ended(index as usize, status, micros, bytes, shell_gone);
+            }
+            GuestMessage::Pong(number) => match &mut self.pings {
+                Some(pings) if pings.number == number && !pings.answered => pings.answered = true,
+                _ => self.forged(format!("an answer to ping {number}, which was not asked")),
+            },
+            GuestMessage::End { steps, late, left_mounted } => {
+                self.late(late);
+                self.evidence.left_mounted = left_mounted;
+                self.evidence.end = Some(steps);
+                self.pings = None;
+                self.wait_for(Some(Tracked::PowerOff), POWER_OFF);
+            }
+        }
+    }
+
+    fn step_started(&mut self, index: usize, late: u64) {
+        self.late(late);
+        let due = self.evidence.steps.len();
+        let before_ended = self.evidence.steps.last().is_none_or(|s| s.status.is_some());
+        if index != due || index >= self.steps().len() || !before_ended {
+            return self.forged(format!("step {} began where step {} was due", index + 1, due + 1));
+        }
+        self.evidence.steps.push(StepEvidence {
+            index,
+            status: None,
+            micros: 0,
+            from: self.accounted,
+            bytes: 0,
+            late: 0,
+            shell_gone: false,
+        });
+        let timeout = self.steps()[index].timeout;
+        self.wait_for(timeout.map(|_| Tracked::Step(index)), timeout.unwrap_or(BOOT));
+        (self.watch.progress)(Progress::StepStarted(index));
+    }
+
+    fn step_ended(&mut self, index: usize, status: i32, micros: u64, bytes: u64, gone: bool) {
+        let running = self.evidence.steps.last_mut().filter(|s| s.status.is_none());
+        match running {
+            Some(step) if step.index == index => {
+                step.status = Some(status);
+                step.micros = micros;
+                step.bytes = bytes;
+                step.shell_gone = gone;
+                self.accounted += bytes;
+                self.wait_for(None, BOOT);
+                (self.watch.progress)(Progress::StepEnded(index, status, micros));
+            }
+            _ => self.forged(format!("step {} ended without having begun", index + 1)),
+        }
+    }
+
+    fn late(&mut self, bytes: u64) {
+        self.accounted += bytes;
+        match self.evidence.steps.last_mut() {
+            Some(step) => step.late += bytes,
+            None if bytes > 0 => self.forged(format!("{bytes} bytes before the first step")),
+            None => {}
+        }
+    }
+
+    pub(super) fn forged(&mut self, what: String) {
+        // The first few tell the story; a flood of noise must not fill the memory.
+        if self.evidence.forgeries.len() < 8 {
+            self.evidence.forgeries.push(what);
+        }
+    }
+}
