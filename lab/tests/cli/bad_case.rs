@@ -44,20 +44,24 @@ fn a_case_and_a_command_at_once() {
 #[test]
 fn no_such_folder() {
     let lab = Lab::of_repository();
-    refused(&lab, &["-C", "no/where", "list"], &["-C no/where: there is no such folder"]);
+    refused(&lab, &["-C", "no/where", "list"], &["-C no/where: there is no such folder", "help: "]);
     // One that is there is worked in, from below the project as well.
     lab.lab(&["-C", "cases/dm-linear", "list"]).code(0).out("overlay-union");
 }
 
 /// Manifest, and what is said of it: the place, what is wrong, the way out.
 const MANIFESTS: &[(&str, &str, &[&str])] = &[
-    ("[[step]]\nrum = \"true\"\n", "3:1", &["unknown key `rum` in [[step]]", "did you mean `run`?"]),
+    (
+        "[[step]]\nrum = \"true\"\n",
+        "3:1",
+        &["unknown key `rum` in [[step]]", "did you mean `run`?"],
+    ),
     ("[machine]\ncpus = \"two\"\n", "3:8", &["`cpus` wants a whole number", "cpus = 1"]),
     ("[machine]\nmemory = 256\n", "3:10", &["`memory`", "\"256M\""]),
     ("[machine]\nmemory = \"256Q\"\n", "3:10", &["256Q"]),
-    ("[machine]\ntimeout = \"soon\"\n", "3:12", &["soon", "20s"]),
+    ("[machine]\ntimeout = \"soon\"\n", "3:11", &["soon", "20s"]),
     ("[neds]\nkconfig = []\n", "2:2", &["neds", "did you mean `needs`?"]),
-    ("[[step]]\nrun = \"a\nb\"\n", "3:", &["not TOML"]),
+    ("[[step]]\nrun = \"a\nb\"\n", "4:", &["not TOML"]),
     ("[[step]]\nmachine = \"reboott\"\n", "3:12", &["reboott", "`reboot`"]),
     ("assert = [\"a >> b\"]\n[[step]]\nrun = \"true\"\n", "2:", &["a >> b"]),
 ];

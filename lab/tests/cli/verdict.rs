@@ -82,7 +82,10 @@ fn a_step_that_takes_too_long_fails() {
     assert!(ran.took < Duration::from_secs(5), "{ran}");
     assert!(transcript(&ran.result()).contains("begun\n[not ended]"));
 
-    lab.case("slow", "[[step]]\nrun = \"true\"\n[[step]]\nrun = \"sleep 1000\"\ntimeout = \"1s\"\n");
+    lab.case(
+        "slow",
+        "[[step]]\nrun = \"true\"\n[[step]]\nrun = \"sleep 1000\"\ntimeout = \"1s\"\n",
+    );
     let ran = lab.boot(&["run", "slow"]);
     ran.code(1).out("step 2 took longer than 1 s").not_out("lab accept");
 }
@@ -152,7 +155,8 @@ fn output_between_steps_is_late() {
     lab.case(
         "late",
         "[needs]\nprograms = [\"chrt\", \"yes\"]\n\
-         [[step]]\nrun = \"chrt -f 50 yes tick & sleep 0.05\"\n\
+         [[step]]\nrun = '''(echo > /tmp/up; exec chrt -f 50 yes tick) &\n\
+         while [ ! -e /tmp/up ]; do sleep 0.01; done; sleep 0.3'''\n\
          [[step]]\nrun = \"true\"\n",
     );
     let ran = lab.boot(&["run", "late", "--json"]);
