@@ -139,7 +139,8 @@ pub fn start_folder(directory: Option<&Path>) -> Result<PathBuf> {
     let folder = here.join(directory);
     if !folder.is_dir() {
         let shown = directory.display();
-        return Err(Diagnostic::usage(format!("-C {shown}: there is no such folder")));
+        return Err(Diagnostic::usage(format!("-C {shown}: there is no such folder"))
+            .help("name one that is there; it is looked for from the current folder"));
     }
     // So that what is started from here sees the same folder, as with make and git.
     std::env::set_current_dir(&folder).map_err(|e| Diagnostic::io("enter", &folder, &e))?;

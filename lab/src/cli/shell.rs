@@ -97,6 +97,14 @@ pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
         }
         Session::Interrupted => Ok(130),
         Session::Trouble(what) => died(format!("the guest could not be prepared: {what}")),
+        // There was no kernel whose log could tell more.
+        Session::Died(how) if how.contains("user namespaces are refused") => {
+            let _ = std::fs::remove_dir_all(folder.path());
+            let what = "the machine did not start: user namespaces are refused here";
+            let way_out = "`lab doctor` says what switches them off, and --sandbox=off runs \
+                           without walls";
+            Err(Diagnostic::trouble(what).help(way_out))
+        }
         Session::Died(how) => died(format!("the machine died: {how}")),
     }
 }

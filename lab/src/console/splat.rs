@@ -151,13 +151,13 @@ impl Splat {
         Some(Self { kind: *kind, line: text.trim_end().to_string(), number })
     }
 
-    /// Whether one of a case's `allow` entries (`KIND` or `KIND: TEXT`) covers it.
+    /// Whether one of a case's `allow` entries (`KIND` or `KIND: TEXT`) covers it. A kind may be
+    /// written as the kernel writes it: `WARNING`, `BUG`.
     pub fn allowed(&self, allow: &[String]) -> bool {
+        let is_kind = |text: &str| text.trim().eq_ignore_ascii_case(self.kind.name());
         allow.iter().any(|entry| match entry.split_once(':') {
-            Some((kind, text)) => {
-                kind.trim() == self.kind.name() && self.line.contains(text.trim())
-            }
-            None => entry.trim() == self.kind.name(),
+            Some((kind, text)) => is_kind(kind) && self.line.contains(text.trim()),
+            None => is_kind(entry),
         })
     }
 }
@@ -251,6 +251,10 @@ mod tests {
         assert!(splat.allowed(&["filesystem-error".into()]));
         assert!(splat.allowed(&["filesystem-error: device ubda".into()]));
         assert!(!splat.allowed(&["filesystem-error: ubdb".into(), "warning".into()]));
+        // As docs/writing-cases.md and the skeleton of a case have it.
+        let splat =
+            Splat::find("[    1.000000] WARNING: CPU: 0 PID: 1 at fs/dcache.c:1 f+0x1/0x2", 4);
+        assert!(splat.unwrap().allowed(&["WARNING: fs/dcache.c".into()]));
     }
 
     #[test]

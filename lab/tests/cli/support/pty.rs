@@ -1,6 +1,7 @@
 //! The program on a real terminal, and what a person would see on it at the end.
 
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::libc;
@@ -21,8 +22,15 @@ pub struct Pty {
 impl Pty {
     /// Starts a command that boots a machine, on a terminal of this many columns and rows.
     pub fn start(lab: &Lab, args: &[&str], size: (u16, u16)) -> Self {
+        Self::of(lab, super::LAB, args, size)
+    }
+
+    /// The same for another program, whose child the lab is.
+    pub fn of(lab: &Lab, program: &str, args: &[&str], size: (u16, u16)) -> Self {
         let token = tokens(1);
-        let mut command = lab.command(args);
+        let mut command = Command::new(program);
+        command.args(args);
+        lab.settle(&mut command);
         command.env("TERM", "xterm").env_remove("NO_COLOR");
         let session = spawn_command(command, Some(60_000)).unwrap();
         let pid = session_on(&session.process().get_file_handle().unwrap());
