@@ -62,7 +62,7 @@ const MANIFESTS: &[(&str, &str, &[&str])] = &[
     ("[machine]\ntimeout = \"soon\"\n", "3:11", &["soon", "20s"]),
     ("[neds]\nkconfig = []\n", "2:2", &["neds", "did you mean `needs`?"]),
     ("[[step]]\nrun = \"a\nb\"\n", "4:", &["not TOML"]),
-    ("[[step]]\nmachine = \"reboott\"\n", "3:12", &["reboott", "`reboot`"]),
+    ("[[step]]\nmachine = \"reboott\"\n", "3:11", &["reboott", "`reboot`"]),
     ("assert = [\"a >> b\"]\n[[step]]\nrun = \"true\"\n", "2:", &["a >> b"]),
 ];
 

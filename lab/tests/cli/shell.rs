@@ -29,11 +29,9 @@ fn a_terminal_in_the_machine() {
 
     pty.machines(1);
     pty.line("exit 3");
-    let settings = pty.settings();
     let (rest, code) = pty.end();
     assert_eq!(code, 3, "{rest:?}");
     assert!(!rest.contains("panicked"));
-    drop(settings);
     lab.nothing_is_left();
     // Nobody looks for the logs of a session that went well.
     assert_eq!(lab.lab(&["runs"]).stdout, "");
