@@ -45,7 +45,7 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
     };
     if requests.is_empty() {
         edge::aside(
-            "lab: nothing to run: no case is selected (lab list shows them, lab new makes one)",
+            "lab: nothing to run: no case is selected (lab list shows them, lab new NAME makes one)",
         );
         return Ok(4);
     }
