@@ -57,7 +57,7 @@ impl Uml {
     /// # Errors
     /// No descriptors or processes to be had; what fails later is the machine's [`Ending`].
     pub fn start(plan: &MachinePlan) -> Result<Self> {
-        let (log, log_end) = channel()?;
+        let (log, log_end) = log_channel()?;
         let (terminal, terminal_end) = channel()?;
         let (control, control_end) = channel()?;
         let (words, words_end) = channel()?;
@@ -191,7 +191,7 @@ fn private_root(plan: &MachinePlan) -> Vec<RootEntry> {
         RootEntry::Memory { at: MEMORY.into(), size: plan.memory + MEMORY_SLACK },
         RootEntry::Proc("/proc".into()),
         RootEntry::Folder(STATE.into()),
-        bind(Path::new("/dev/null"), "/dev/null", false),
+        bind(Path::new("/dev/null"), "/dev/null", true),
         bind(Path::new("/dev/urandom"), "/dev/random", true),
         bind(&plan.boot, BOOT, true),
         bind(&plan.initramfs, INITRAMFS, true),
@@ -258,6 +258,21 @@ fn guest_view(plan: &MachinePlan) -> GuestView {
             .as_deref()
             .map(|folder| hostfs(folder, format!("/lib/modules/{}", plan.release), true)),
     }
+}
+
+/// A pipe for printk, as large as an ordinary user may have one: UML's console does not wait when
+/// its channel is full, it drops (arch/um/drivers/line.c).
+fn log_channel() -> Result<(OwnedFd, OwnedFd)> {
+    const LARGEST: i32 = 1 << 20;
+    let failed = |e: nix::errno::Errno| {
+        Diagnostic::trouble(format!("cannot make a channel: {}", e.desc()))
+            .help("see the limit of open files: ulimit -n")
+    };
+    let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
+    // A smaller pipe still works, and what is lost is noticed.
+    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(LARGEST));
+    Ok((ours, theirs))
 }
 
 /// A pair of stream sockets: the host's end non-blocking, both closed on exec.
