@@ -53,7 +53,7 @@ const TABLE: &[(SplatKind, &str)] = &[
     ),
     (
         SplatKind::Lockdep,
-        r"^(INFO: lockdep is turned off|BUG: (MAX_LOCK|MAX_STACK|key .* not in \.data|held lock freed))",
+        r"^(INFO: (lockdep is turned off|trying to register non-static key)|BUG: (MAX_LOCK|MAX_STACK|key .* not in \.data|held lock freed))",
     ),
     (SplatKind::HungTask, r"^INFO: task \S.* blocked (for more than|in I/O wait for more than)"),
     (SplatKind::SoftLockup, r"^(watchdog: )?BUG: (soft lockup|workqueue lockup)"),
@@ -66,13 +66,13 @@ const TABLE: &[(SplatKind, &str)] = &[
         SplatKind::Oops,
         r"^(BUG: (kernel NULL pointer|unable to handle)|Oops: |Oops\b|general protection fault|Kernel mode fault at|Unable to handle kernel|kernel tried to execute NX-protected|divide error: |invalid opcode: |stack segment: |int3: )",
     ),
-    (SplatKind::Bug, r"^(kernel BUG at |BUG: )"),
+    (SplatKind::Bug, r"^(kernel BUG at |BUG: |BUG \S+ \(.*\): )"),
     (SplatKind::Warning, r"^WARNING: "),
     (SplatKind::Kmemleak, r"^kmemleak: \d+ new suspected memory leaks"),
     (SplatKind::OutOfMemory, r"^(Out of memory: Killed process|.* invoked oom-killer)"),
     (
         SplatKind::FilesystemError,
-        r"^(EXT[234]-fs error|XFS \(.*\): (Corruption|Metadata corruption|metadata I/O error|Internal error|log mount/recovery failed)|BTRFS (error|critical)|F2FS-fs \(.*\): .*[Cc]orrupt|SQUASHFS error|FAT-fs \(.*\): error|NILFS error)",
+        r"^(EXT[234]-fs error|XFS \(.*\): (Corruption|Metadata corruption|metadata I/O error|Internal error|log mount/recovery failed|Filesystem has been shut down)|BTRFS:? (error|critical|Transaction aborted)|F2FS-fs \(.*\): .*[Cc]orrupt|SQUASHFS error|FAT-fs \(.*\): error|NILFS error)",
     ),
 ];
 
@@ -88,7 +88,8 @@ static HINT: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Text after printk's stamp: `[    1.234567] `, with `[    T1] ` where the caller is printed.
 static STAMP: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(?:<\d+>)?\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ?").expect("valid")
+    // Anywhere in the line: user space may have left one without its end on the console.
+    Regex::new(r"\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ?").expect("valid")
 });
 
 /// One splat of the log.
@@ -151,13 +152,13 @@ impl Splat {
         Some(Self { kind: *kind, line: text.trim_end().to_string(), number })
     }
 
-    /// Whether one of a case's `allow` entries (`KIND` or `KIND: TEXT`) covers it.
+    /// Whether one of a case's `allow` entries (`KIND` or `KIND: TEXT`) covers it. A kind may be
+    /// written as the kernel writes it: `WARNING`, `BUG`.
     pub fn allowed(&self, allow: &[String]) -> bool {
+        let is_kind = |text: &str| text.trim().eq_ignore_ascii_case(self.kind.name());
         allow.iter().any(|entry| match entry.split_once(':') {
-            Some((kind, text)) => {
-                kind.trim() == self.kind.name() && self.line.contains(text.trim())
-            }
-            None => entry.trim() == self.kind.name(),
+            Some((kind, text)) => is_kind(kind) && self.line.contains(text.trim()),
+            None => is_kind(entry),
         })
     }
 }
@@ -251,6 +252,10 @@ mod tests {
         assert!(splat.allowed(&["filesystem-error".into()]));
         assert!(splat.allowed(&["filesystem-error: device ubda".into()]));
         assert!(!splat.allowed(&["filesystem-error: ubdb".into(), "warning".into()]));
+        // As docs/writing-cases.md and the skeleton of a case have it.
+        let splat =
+            Splat::find("[    1.000000] WARNING: CPU: 0 PID: 1 at fs/dcache.c:1 f+0x1/0x2", 4);
+        assert!(splat.unwrap().allowed(&["WARNING: fs/dcache.c".into()]));
     }
 
     #[test]

@@ -183,7 +183,7 @@ E: Failed to fetch file:/mirror/pool/main/u/user-mode-linux_6.1um4%2bb13_amd64.d
         let unsigned = "Ign:3 file:/mirror bookworm Release.gpg
 Reading package lists...
 E: The repository 'file:/mirror bookworm Release' is not signed.";
-        let bad = "  The following signatures were invalid: BADSIG 6ED0E7B82643E131 Debian Archive Automatic Signing Key (12/bookworm) <ftpmaster@debian.org>
+        let bad = "  The following signatures were invalid: BADSIG 6ED0E7B82643E131 Debian Archive Automatic Signing Key (12/bookworm) <ftpmaster@mirror.example>
 W: GPG error: file:/mirror bookworm InRelease: The following signatures were invalid: BADSIG 6ED0E7B82643E131
 E: The repository 'file:/mirror bookworm InRelease' is not signed.";
         let key = "  The following signatures couldn't be verified because the public key is not available: NO_PUBKEY 6ED0E7B82643E131

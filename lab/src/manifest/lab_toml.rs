@@ -77,7 +77,7 @@ fn mirror(top: &Table<'_>) -> Result<Option<String>> {
     if !one_word || !schemes.iter().any(|scheme| mirror.starts_with(scheme)) {
         return Err(mirror
             .error(format!("`{}` is not the URL of a mirror", mirror.escape_debug()))
-            .help("for example mirror = \"http://deb.debian.org/debian\""));
+            .help("for example mirror = \"http://mirror.example/debian\""));
     }
     Ok(Some(mirror.trim_end_matches('/').into()))
 }

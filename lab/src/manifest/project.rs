@@ -252,7 +252,7 @@ pub(super) mod tests {
         assert!(text.contains("did you mean `default-kernels`?"), "{text}");
         let text = error(&[("lab.toml", "[matrix.ci]\nkernels = ['uml-9']\ncases = ['*']")]);
         assert_eq!(text.place().unwrap().line_column(), (2, 12));
-        let text = error(&[("lab.toml", "debian.mirror = 'deb.debian.org'")]).to_string();
+        let text = error(&[("lab.toml", "debian.mirror = 'mirror.example'")]).to_string();
         assert!(text.contains("is not the URL of a mirror"), "{text}");
         let error = error(&[("images/x.toml", "shell = 3")]);
         assert!(error.to_string().starts_with("images/x.toml:1:9: `shell` wants a string"));

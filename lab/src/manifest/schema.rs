@@ -54,7 +54,7 @@ pub(super) static LAB: Section = Section {
 pub(super) static DEBIAN: Section = Section {
     manifest: Manifest::Lab,
     title: "[debian]",
-    keys: &[key("mirror", r#"mirror = "http://deb.debian.org/debian""#)],
+    keys: &[key("mirror", r#"mirror = "http://mirror.example/debian""#)],
 };
 
 /// `[kernel.NAME]`.

@@ -136,7 +136,7 @@ default-kernels = ["uml-6.1"]
 
 # Where Debian's packages come from; default: what apt uses on this host.
 #[debian]
-#mirror = "http://deb.debian.org/debian"
+#mirror = "http://mirror.example/debian"
 
 # A prebuilt kernel: SUITE/PACKAGE.
 #[kernel."uml-bookworm"]

@@ -26,7 +26,7 @@ pub use tokens::{Token, tokens};
 pub const LAB: &str = env!("CARGO_BIN_EXE_lab");
 
 /// Longer than anything takes here: a child that is still there then has failed the test.
-const PATIENCE: Duration = Duration::from_secs(150);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A project, a home and a folder for temporary files, all gone at the end, and checked before.
 pub struct Lab {

@@ -1,6 +1,7 @@
 //! The program on a real terminal, and what a person would see on it at the end.
 
 use std::os::fd::AsRawFd;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::libc;
@@ -21,8 +22,15 @@ pub struct Pty {
 impl Pty {
     /// Starts a command that boots a machine, on a terminal of this many columns and rows.
     pub fn start(lab: &Lab, args: &[&str], size: (u16, u16)) -> Self {
+        Self::of(lab, super::LAB, args, size)
+    }
+
+    /// The same for another program, whose child the lab is.
+    pub fn of(lab: &Lab, program: &str, args: &[&str], size: (u16, u16)) -> Self {
         let token = tokens(1);
-        let mut command = lab.command(args);
+        let mut command = Command::new(program);
+        command.args(args);
+        lab.settle(&mut command);
         command.env("TERM", "xterm").env_remove("NO_COLOR");
         let session = spawn_command(command, Some(60_000)).unwrap();
         let pid = session_on(&session.process().get_file_handle().unwrap());
@@ -57,9 +65,10 @@ impl Pty {
         self.session.send_line(line).unwrap();
     }
 
-    /// Everything up to the end, and the exit code.
+    /// Everything up to the end, and the exit code. Takes the terminal away with it: rexpect's reader
+    /// spins on a terminal without a far end, and keeps an error for each turn, until it is dropped.
     #[track_caller]
-    pub fn end(&mut self) -> (String, i32) {
+    pub fn end(mut self) -> (String, i32) {
         let rest = self.session.exp_eof().unwrap_or_else(|e| panic!("no end: {e}"));
         match waitpid(Pid::from_raw(self.pid.cast_signed()), None).unwrap() {
             // rexpect takes bytes for characters; what was written is UTF-8.
