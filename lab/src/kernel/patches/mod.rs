@@ -6,6 +6,8 @@ mod diff;
 mod explain;
 mod mail;
 mod series;
+#[cfg(test)]
+mod tests;
 
 pub use apply::Applied;
 pub use series::load_series;

@@ -9,6 +9,8 @@
 
 mod boot;
 mod built;
+#[cfg(test)]
+mod tests;
 
 pub use built::detect_tree;
 

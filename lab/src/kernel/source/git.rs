@@ -160,11 +160,17 @@ pub(super) fn clean(
 
 /// `v6.1-3-g0123456789ab-dirty` of the checkout that `folder` is in, if it is in one.
 pub(in crate::kernel) fn describe(folder: &Path, watch: &mut Watch) -> Option<String> {
-    let mut git = git(folder);
-    git.args(["describe", "--always", "--dirty", "--abbrev=12"]);
-    let ran = watch.run(git, Output::Apart, |_| {}).ok()?;
-    let words = ran.out.trim();
-    (ran.status.success() && !words.is_empty()).then(|| words.to_string())
+    let mut said = |args: &[&str]| {
+        let mut git = git(folder);
+        git.args(args);
+        let ran = watch.run(git, Output::Apart, |_| {}).ok()?;
+        ran.status.success().then(|| ran.out.trim().to_string())
+    };
+    let words = said(&["describe", "--always", "--abbrev=12"]).filter(|words| !words.is_empty())?;
+    // `describe --dirty` rewrites the index, optional locks or not (git 2.47); status does not.
+    let status = ["status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all"];
+    let dirty = said(&status).is_none_or(|changes| !changes.is_empty());
+    Some(if dirty { format!("{words}-dirty") } else { words })
 }
 
 /// The paths that make up a checkout: tracked, and new ones that git does not ignore. `None` if

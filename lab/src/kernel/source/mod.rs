@@ -18,6 +18,8 @@ mod look;
 mod place;
 mod products;
 mod sync;
+#[cfg(test)]
+mod tests;
 mod tree;
 mod unpack;
 mod version;
