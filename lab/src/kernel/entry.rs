@@ -5,11 +5,12 @@ use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use super::KernelKey;
+use super::source::{KernelVersion, SourceOrigin};
 use crate::manifest::{Arch, Diagnostic, Result};
 
 /// Where a kernel came from.
@@ -25,6 +26,28 @@ pub enum Origin {
         package: Package,
         /// What came along: the C library, or what a metapackage stands for.
         with: Vec<Package>,
+    },
+    /// Built here.
+    Source {
+        /// Of this source.
+        source: SourceOrigin,
+        /// What it was, patches aside: a digest in hex.
+        identity: String,
+        /// What its Makefile states.
+        version: KernelVersion,
+        /// The fragments of its configuration.
+        kconfig: Vec<String>,
+        /// The subjects of the patches applied to it, in order.
+        patches: Vec<String>,
+        /// Patches that applied only with less context.
+        fuzz: Vec<String>,
+    },
+    /// Files of the user, used where they are.
+    Path {
+        /// The boot file or the built tree.
+        path: PathBuf,
+        /// `git describe --dirty` of the source of a built tree; `None`: not git, or a single file.
+        git: Option<String>,
     },
 }
 
@@ -152,6 +175,16 @@ impl fmt::Display for Origin {
             Self::Debian { suite, package, .. } => {
                 write!(f, "{} {} ({suite})", package.package, package.version)
             }
+            Self::Source { source, version, patches, .. } => {
+                write!(f, "{version} from {source}")?;
+                match patches.len() {
+                    0 => Ok(()),
+                    1 => write!(f, " with {}", patches[0]),
+                    n => write!(f, " with {n} patches"),
+                }
+            }
+            Self::Path { path, git: Some(git) } => write!(f, "{} ({git})", path.display()),
+            Self::Path { path, git: None } => write!(f, "{} (not git)", path.display()),
         }
     }
 }

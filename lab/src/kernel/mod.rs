@@ -10,7 +10,10 @@ mod make;
 mod mirror;
 mod modinfo;
 mod modules;
+mod patches;
+mod path;
 mod pull;
+mod source;
 mod store;
 mod tool;
 mod tree;
@@ -22,7 +25,12 @@ pub use entry::{Origin, Package};
 pub use kconfig::{Kconfig, Value};
 pub use modinfo::index_modules;
 pub use modules::{MODULES, module_for};
+pub use patches::{Applied, Patch, load_series};
+pub use path::{PathKernels, detect_tree};
 pub use pull::{PullError, PullProgress};
+pub use source::{
+    KernelVersion, Source, SourceOrigin, Sources, StoredSource, Tree, kernel_version,
+};
 pub use store::{Store, StoredKernel};
 
 use std::collections::BTreeSet;

@@ -36,6 +36,13 @@ pub enum PullProgress {
     },
     /// Packages are being unpacked.
     Unpack,
+    /// A folder of the user is being copied.
+    Copy {
+        /// Files that are done.
+        done: usize,
+        /// Files that differ in all.
+        total: usize,
+    },
 }
 
 impl std::fmt::Display for PullProgress {
@@ -47,6 +54,7 @@ impl std::fmt::Display for PullProgress {
                 write!(f, "fetches {} of {} MB", done / 1_000_000, total / 1_000_000)
             }
             Self::Unpack => f.write_str("unpacks"),
+            Self::Copy { done, total } => write!(f, "copies {done} of {total} files"),
         }
     }
 }
