@@ -66,7 +66,7 @@ impl Kconfig {
 }
 
 /// A string value without its quotes and backslashes; anything else as it is.
-fn unquoted(value: &str) -> String {
+pub(super) fn unquoted(value: &str) -> String {
     let Some(inner) = value.strip_prefix('"').and_then(|v| v.strip_suffix('"')) else {
         return value.to_string();
     };

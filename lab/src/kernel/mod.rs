@@ -5,8 +5,12 @@ mod apt;
 mod candidate;
 mod debian;
 mod entry;
+mod explain;
+mod fragment;
 mod kconfig;
+mod kconfig_language;
 mod make;
+mod merge;
 mod mirror;
 mod modinfo;
 mod modules;
@@ -18,11 +22,16 @@ mod store;
 mod tool;
 mod tree;
 mod trouble;
+mod verify;
 
 pub use crate::manifest::{Arch, KernelSpec, Provider};
 pub use apt::AptSource;
 pub use entry::{Origin, Package};
+pub use explain::{Explanation, explain};
+pub use fragment::{Fragment, Request, Target};
 pub use kconfig::{Kconfig, Value};
+pub use kconfig_language::Tree as KconfigTree;
+pub use merge::{Asked, Merged, merge};
 pub use modinfo::index_modules;
 pub use modules::{MODULES, module_for};
 pub use patches::{Applied, Patch, load_series};
@@ -32,6 +41,7 @@ pub use source::{
     KernelVersion, Source, SourceOrigin, Sources, StoredSource, Tree, kernel_version,
 };
 pub use store::{Store, StoredKernel};
+pub use verify::{Description, describe, verify};
 
 use std::collections::BTreeSet;
 use std::fmt;
