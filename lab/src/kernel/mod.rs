@@ -2,6 +2,7 @@
 //! the providers that fill it (one file each; [`debian`] is the first).
 
 mod apt;
+mod build;
 mod candidate;
 mod debian;
 mod entry;
@@ -9,6 +10,7 @@ mod explain;
 mod fragment;
 mod kconfig;
 mod kconfig_language;
+mod kernels;
 mod make;
 mod merge;
 mod mirror;
@@ -17,6 +19,7 @@ mod modules;
 mod patches;
 mod path;
 mod pull;
+mod recipe;
 mod source;
 mod store;
 mod tool;
@@ -30,6 +33,7 @@ pub use entry::{Origin, Package};
 pub use explain::{Explanation, explain};
 pub use fragment::{Fragment, Request, Target};
 pub use kconfig::{Kconfig, Value};
+pub use kernels::Kernels;
 pub use kconfig_language::Tree as KconfigTree;
 pub use merge::{Asked, Merged, merge};
 pub use modinfo::index_modules;

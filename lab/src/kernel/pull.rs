@@ -36,6 +36,21 @@ pub enum PullProgress {
     },
     /// Packages are being unpacked.
     Unpack,
+    /// A kernel is being configured.
+    Configure,
+    /// A kernel is being built.
+    Build {
+        /// Objects made so far.
+        objects: usize,
+        /// How many the last whole build made, if there was one.
+        expected: Option<usize>,
+        /// Since the build began.
+        seconds: u64,
+    },
+    /// A warning of the compiler.
+    Warning(String),
+    /// Something worth saying once.
+    Note(String),
     /// A folder of the user is being copied.
     Copy {
         /// Files that are done.
@@ -54,6 +69,20 @@ impl std::fmt::Display for PullProgress {
                 write!(f, "fetches {} of {} MB", done / 1_000_000, total / 1_000_000)
             }
             Self::Unpack => f.write_str("unpacks"),
+            Self::Configure => f.write_str("configures"),
+            Self::Build { objects, expected: None, seconds } => {
+                write!(f, "builds: {objects} objects, {seconds} s")
+            }
+            Self::Build { objects, expected: Some(expected), seconds } => {
+                write!(f, "builds: {objects} of up to {expected} objects, {seconds} s")?;
+                // Objects take about the same time each, but the last link takes its own.
+                if *objects * 20 > *expected && objects < expected {
+                    let left = *seconds as usize * (expected - objects) / objects;
+                    write!(f, ", some {left} s left")?;
+                }
+                Ok(())
+            }
+            Self::Warning(line) | Self::Note(line) => f.write_str(line),
             Self::Copy { done, total } => write!(f, "copies {done} of {total} files"),
         }
     }
@@ -85,8 +114,8 @@ pub(super) struct Made {
 }
 
 /// A temporary folder of this lab: it goes when this does, or at the next pull after a crash.
-struct Workspace {
-    folder: TempDir,
+pub(super) struct Workspace {
+    pub folder: TempDir,
     _lock: Flock<File>,
 }
 
@@ -135,7 +164,7 @@ impl Store {
     }
 
     /// Waits until nobody else pulls for this spec; also says whether there was a wait.
-    fn turn(&self, spec: &KernelSpec, watch: &mut Watch) -> Result<(Flock<File>, bool), PullError> {
+    pub(super) fn turn(&self, spec: &KernelSpec, watch: &mut Watch) -> Result<(Flock<File>, bool), PullError> {
         let path = self.by_spec(spec, "lock");
         let trouble = |e: &io::Error| Diagnostic::io("lock", &path, e);
         let mut options = OpenOptions::new();
@@ -157,7 +186,7 @@ impl Store {
     }
 
     /// A fresh temporary folder; those of crashed labs go first.
-    fn workspace(&self) -> Result<Workspace> {
+    pub(super) fn workspace(&self) -> Result<Workspace> {
         let _gate = self.gate()?;
         self.sweep()?;
         let make = || -> io::Result<Workspace> {
@@ -171,7 +200,7 @@ impl Store {
     }
 
     /// Renames a finished entry into place. One that is there already is kept if it is sound.
-    fn install(&self, entry: &Path, key: &KernelKey, spec: &KernelSpec) -> Result<Kernel> {
+    pub(super) fn install(&self, entry: &Path, key: &KernelKey, spec: &KernelSpec) -> Result<Kernel> {
         let target = self.root.join(key.as_str());
         if let Some(kernel) = self.open_entry(key, spec)? {
             return Ok(kernel);
@@ -191,7 +220,7 @@ impl Store {
 
 /// Writes an entry's record and lock. The shared lock that it returns keeps other labs' sweeps away
 /// until the index leads here.
-fn record(
+pub(super) fn record(
     entry: &Path,
     key: &KernelKey,
     arch: Arch,

@@ -113,6 +113,12 @@ pub enum Provider {
         kconfig: Vec<String>,
         /// Names of series in patches/, or patch files.
         patches: Vec<String>,
+        /// `SYMBOL=value` on top of the fragments: `--config`.
+        #[serde(default)]
+        config: Vec<String>,
+        /// A digest of all that goes in, once it is known; the store's index is by it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        inputs: Option<String>,
     },
     /// `path = ...`: files or a built tree that the user has.
     Path {

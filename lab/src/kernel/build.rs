@@ -1,0 +1,226 @@
+//! A kernel from source: the tree with its patches, configured from fragments and checked, built in
+//! a folder that is used again for the next patch, and put into the store.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use nix::fcntl::{Flock, FlockArg};
+
+use super::kernels::Kernels;
+use super::make::{Make, boot_file};
+use super::merge::{Merged, merge};
+use super::pull::{Made, room_for};
+use super::recipe::{RECIPE, Recipe, several};
+use super::tool::Watch;
+use super::{
+    Arch, Fragment, Kconfig, Kernel, KernelKey, KernelSpec, KconfigTree, Origin, PullError,
+    PullProgress, Target, Tree, Value, verify,
+};
+use crate::manifest::{Diagnostic, Result};
+
+/// A build folder and its kernel; UML with fs and block takes 300 MiB.
+const ROOM: u64 = 1 << 30;
+
+impl Kernels {
+    /// Builds the kernel that a spec asks for, or finds that the store has it.
+    pub(super) fn build(
+        &self,
+        spec: &KernelSpec,
+        progress: &mut dyn FnMut(PullProgress),
+        cancel: &AtomicBool,
+    ) -> Result<Kernel, PullError> {
+        let recipe = Recipe::load(spec, &self.project)?;
+        let source = self.sources.look(&recipe.source, &self.apt, false, progress, cancel)?;
+        let mut tree = self.sources.check_out(&source, &self.apt, progress, cancel)?;
+        // Of a folder the contents are known only now.
+        let indexed = recipe.indexed(spec, tree.source())?;
+        let mut watch = Watch { progress, cancel };
+        let (_turn, _) = self.store.turn(&indexed, &mut watch)?;
+        if let Some(kernel) = self.store.find(&indexed)? {
+            return Ok(kernel);
+        }
+        let applied = tree.with_patches(&recipe.patches)?;
+        for line in &applied.fuzz {
+            (watch.progress)(PullProgress::Note(format!("patch fuzz: {line}")));
+        }
+        let folder = Folder::open(&self.builds, &tree, spec.arch, &recipe.kconfig, &mut watch)?;
+        room_for(ROOM, &folder.path)?;
+        let make = folder.make(&tree, spec.arch, self.jobs);
+        let config = configure(&make, &recipe.fragments, &mut watch)?;
+        let text = std::fs::read_to_string(make.out.join(".config"))
+            .map_err(|e| Diagnostic::io("read", &make.out.join(".config"), &e))?;
+        let arch = format!("{:?}", spec.arch);
+        let identity = tree.source().identity.clone();
+        let parts = [RECIPE, &identity, &applied.digest, &text, &arch, &super::make::toolchain(&mut watch)?];
+        let key = KernelKey::of(&parts);
+        let kernel = match self.store.open_entry(&key, spec)? {
+            Some(kernel) => kernel,
+            None => {
+                compile(&make, &folder, &config, &mut watch)?;
+                let work = self.store.workspace()?;
+                let entry = work.folder.path().join("entry");
+                let made = collect(&make, &config, &entry, work.folder.path(), &mut watch)?;
+                let origin = Origin::Source {
+                    source: tree.source().origin.clone(),
+                    identity,
+                    version: tree.version().clone(),
+                    kconfig: recipe.kconfig.clone(),
+                    patches: recipe.patches.iter().map(|p| p.subject.clone()).collect(),
+                    fuzz: applied.fuzz.clone(),
+                };
+                let _lease = super::pull::record(&entry, &key, spec.arch, origin, made)?;
+                watch.check()?;
+                self.store.install(&entry, &key, spec)?
+            }
+        };
+        self.store.point(&indexed, &key)?;
+        Ok(kernel)
+    }
+}
+
+/// `builds/LINEAGE/`: one for each source, architecture and list of fragments. It is this build's
+/// alone while the lock is held.
+struct Folder {
+    path: PathBuf,
+    _lock: Flock<std::fs::File>,
+}
+
+impl Folder {
+    fn open(
+        builds: &Path,
+        tree: &Tree,
+        arch: Arch,
+        kconfig: &[String],
+        watch: &mut Watch<'_>,
+    ) -> Result<Self, PullError> {
+        let arch = format!("{arch:?}");
+        let mut parts = vec![tree.lineage(), &arch];
+        parts.extend(kconfig.iter().map(String::as_str));
+        let path = builds.join(KernelKey::of(&parts).as_str());
+        std::fs::create_dir_all(path.join("out")).map_err(|e| Diagnostic::io("make", &path, &e))?;
+        let file = path.join("lock");
+        let open = || std::fs::File::options().create(true).append(true).open(&file);
+        let mut handle = open().map_err(|e| Diagnostic::io("lock", &file, &e))?;
+        loop {
+            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
+                Ok(lock) => return Ok(Self { path, _lock: lock }),
+                Err((back, nix::errno::Errno::EWOULDBLOCK)) => handle = back,
+                Err((_, errno)) => return Err(Diagnostic::io("lock", &file, &errno.into()).into()),
+            }
+            watch.check()?;
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+    }
+
+    fn make(&self, tree: &Tree, arch: Arch, jobs: usize) -> Make {
+        let log = self.path.join("log");
+        // Of this build only.
+        let _ = std::fs::remove_file(&log);
+        Make { tree: tree.path(), out: self.path.join("out"), arch, jobs, log }
+    }
+
+    /// How many objects the last whole build here made.
+    fn expected(&self) -> Option<usize> {
+        std::fs::read_to_string(self.path.join("objects")).ok()?.trim().parse().ok()
+    }
+}
+
+/// Configures, and sees to it that every request survived.
+fn configure(
+    make: &Make,
+    fragments: &[Fragment],
+    watch: &mut Watch<'_>,
+) -> Result<Kconfig, PullError> {
+    let target = Target::of_source(&make.tree, make.arch)?;
+    let merged: Merged = merge(fragments, target).map_err(several)?;
+    let seed = make.out.join("lab.config");
+    std::fs::write(&seed, merged.text()).map_err(|e| Diagnostic::io("write", &seed, &e))?;
+    (watch.progress)(PullProgress::Configure);
+    let all = format!("KCONFIG_ALLCONFIG={}", seed.display());
+    make.configure(&[&all, "allnoconfig"], "configure the kernel", watch)?;
+    let file = make.out.join(".config");
+    let text = std::fs::read_to_string(&file).map_err(|e| Diagnostic::io("read", &file, &e))?;
+    let config = Kconfig::parse(&text);
+    // The source's Kconfig files are read only where there is something to explain.
+    let met = |asked: &super::Asked| match (&asked.value, config.get(&asked.symbol)) {
+        (Value::Yes, Value::Yes) | (Value::Module, Value::Module) => true,
+        _ => false,
+    };
+    if !merged.asked().iter().all(met) {
+        let kconfig = KconfigTree::read(&make.tree, make.arch)?;
+        verify(&merged, &config, &kconfig).map_err(several)?;
+    }
+    Ok(config)
+}
+
+fn compile(
+    make: &Make,
+    folder: &Folder,
+    config: &Kconfig,
+    watch: &mut Watch<'_>,
+) -> Result<(), PullError> {
+    let expected = folder.expected();
+    let started = Instant::now();
+    let mut targets = match make.arch {
+        Arch::Um => vec!["linux"],
+        Arch::X86_64 => vec!["bzImage"],
+    };
+    if config.get("MODULES") == Value::Yes {
+        targets.push("modules");
+    }
+    (watch.progress)(PullProgress::Build { objects: 0, expected, seconds: 0 });
+    let said = make.build(&targets, watch, |watch, objects| {
+        let seconds = started.elapsed().as_secs();
+        (watch.progress)(PullProgress::Build { objects, expected, seconds });
+    })?;
+    for warning in &said.warnings {
+        (watch.progress)(PullProgress::Warning(warning.clone()));
+    }
+    if said.objects > expected.unwrap_or(0) {
+        // Only to show progress next time.
+        let _ = std::fs::write(folder.path.join("objects"), said.objects.to_string());
+    }
+    Ok(())
+}
+
+/// Takes what boots from the build folder into a new entry of the store.
+fn collect(
+    make: &Make,
+    config: &Kconfig,
+    entry: &Path,
+    work: &Path,
+    watch: &mut Watch<'_>,
+) -> Result<Made, PullError> {
+    let io = |what: &'static str, path: &Path| {
+        let path = path.to_path_buf();
+        move |e: std::io::Error| Diagnostic::io(what, &path, &e)
+    };
+    std::fs::create_dir_all(entry).map_err(io("make", entry))?;
+    let boot = boot_file(make.arch, &make.out);
+    std::fs::copy(&boot, entry.join("boot")).map_err(io("copy", &boot))?;
+    let file = make.out.join(".config");
+    std::fs::copy(&file, entry.join("config")).map_err(io("copy", &file))?;
+    let file = make.out.join("include/config/kernel.release");
+    let release = std::fs::read_to_string(&file).map_err(io("read", &file))?.trim().to_string();
+    let mut modules = false;
+    if config.get("MODULES") == Value::Yes {
+        let into = work.join("modules");
+        let path = format!("INSTALL_MOD_PATH={}", into.display());
+        let arguments = [path.as_str(), "INSTALL_MOD_STRIP=1", "DEPMOD=true", "modules_install"];
+        make.configure(&arguments, "install the kernel's modules", watch)?;
+        let built = into.join("lib/modules").join(&release);
+        if built.join("kernel").is_dir() {
+            // Links to the build folder: it changes with the next build.
+            for link in ["build", "source"] {
+                let _ = std::fs::remove_file(built.join(link));
+            }
+            let target = entry.join("modules").join(&release);
+            std::fs::create_dir_all(entry.join("modules")).map_err(io("make", entry))?;
+            std::fs::rename(&built, &target).map_err(io("move", &built))?;
+            super::index_modules(&target)?;
+            modules = true;
+        }
+    }
+    Ok(Made { release, libraries: false, modules })
+}

@@ -1,0 +1,102 @@
+//! The kernels of a project, wherever they come from: found in the store, fetched, built, or taken
+//! where the user has them. What the rest of the lab asks.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::recipe::Recipe;
+use super::source::Sources;
+use super::{AptSource, Kernel, KernelSpec, PathKernels, Provider, PullError, PullProgress, Store};
+use crate::manifest::Result;
+
+/// The store, the sources, and where to fetch from.
+#[derive(Clone, Debug)]
+pub struct Kernels {
+    /// Kernels that were fetched or built.
+    pub store: Store,
+    /// Source trees.
+    pub sources: Sources,
+    /// Where packages come from.
+    pub apt: AptSource,
+    pub(super) paths: PathKernels,
+    /// Build folders.
+    pub(super) builds: PathBuf,
+    /// The project's folder: kconfigs/ and patches/ are below it.
+    pub(super) project: PathBuf,
+    /// At most so many compilers at once.
+    pub(super) jobs: usize,
+}
+
+impl Kernels {
+    /// Opens the kernels of a cache folder for a project.
+    ///
+    /// # Errors
+    /// The folder cannot be made.
+    pub fn open(cache: &Path, project: &Path, apt: AptSource) -> Result<Self> {
+        let store = Store::open(cache)?;
+        let builds = store.root.with_file_name("builds");
+        Ok(Self {
+            store,
+            sources: Sources::open(cache)?,
+            paths: PathKernels::open(cache)?,
+            apt,
+            builds,
+            project: project.to_path_buf(),
+            jobs: std::thread::available_parallelism().map_or(1, usize::from),
+        })
+    }
+
+    /// The kernel that a spec asks for, if it can be had without fetching or building. For a kernel
+    /// from source that means: all that goes in is as it was when the store's was built.
+    ///
+    /// # Errors
+    /// A source, fragment or patch that is not there, a path that is no kernel, a store that cannot
+    /// be read.
+    pub fn find(&self, spec: &KernelSpec, cancel: &AtomicBool) -> Result<Option<Kernel>, PullError> {
+        match &spec.provider {
+            Provider::Debian { .. } => Ok(self.store.find(spec)?),
+            Provider::Path { path } => {
+                let arch = Some(spec.arch);
+                self.paths.kernel(&spec.name, path, arch, &spec.cmdline, cancel).map(Some)
+            }
+            Provider::Source { .. } => {
+                let recipe = Recipe::load(spec, &self.project)?;
+                let Some(source) = self.known_source(&recipe, cancel)? else { return Ok(None) };
+                Ok(self.store.find(&recipe.indexed(spec, &source)?)?)
+            }
+        }
+    }
+
+    /// The kernel that a spec asks for, fetched or built where it is not here. Looks for a newer
+    /// package even if one is here.
+    ///
+    /// # Errors
+    /// See [`PullError`]; store and sources are then as they were.
+    pub fn obtain(
+        &self,
+        spec: &KernelSpec,
+        progress: &mut dyn FnMut(PullProgress),
+        cancel: &AtomicBool,
+    ) -> Result<Kernel, PullError> {
+        match &spec.provider {
+            Provider::Debian { .. } => self.store.pull(spec, &self.apt, progress, cancel),
+            Provider::Source { .. } => self.build(spec, progress, cancel),
+            Provider::Path { .. } => match self.find(spec, cancel)? {
+                Some(kernel) => Ok(kernel),
+                None => unreachable!("a path is a kernel or an error"),
+            },
+        }
+    }
+
+    /// What the recipe's source is now, unless that wants the network.
+    fn known_source(
+        &self,
+        recipe: &Recipe,
+        cancel: &AtomicBool,
+    ) -> Result<Option<super::Source>, PullError> {
+        if recipe.source.starts_with("debian:") && !self.sources.is_known(&recipe.source) {
+            return Ok(None);
+        }
+        self.sources.look(&recipe.source, &self.apt, false, &mut |_| {}, cancel).map(Some)
+    }
+}
