@@ -2,13 +2,18 @@
 //! the providers that fill it (one file each; [`debian`] is the first).
 
 mod apt;
+mod blame;
 mod candidate;
 mod debian;
+mod describe;
 mod entry;
 mod explain;
 mod fragment;
+mod fragment_line;
 mod kconfig;
 mod kconfig_language;
+#[cfg(test)]
+mod kconfig_tests;
 mod merge;
 mod mirror;
 mod modinfo;
@@ -22,6 +27,7 @@ mod verify;
 
 pub use crate::manifest::{Arch, KernelSpec, Provider};
 pub use apt::AptSource;
+pub use describe::{Description, describe};
 pub use entry::{Origin, Package};
 pub use explain::{Explanation, explain};
 pub use fragment::{Fragment, Request, Target};
@@ -32,7 +38,7 @@ pub use modinfo::index_modules;
 pub use modules::{MODULES, module_for};
 pub use pull::{PullError, PullProgress};
 pub use store::{Store, StoredKernel};
-pub use verify::{Description, describe, verify};
+pub use verify::verify;
 
 use std::collections::BTreeSet;
 use std::fmt;
