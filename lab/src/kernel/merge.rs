@@ -28,6 +28,8 @@ pub struct Asked {
     pub written: String,
     /// Who asks for it, in the order of the fragments. Never empty.
     pub by: Vec<Place>,
+    /// Nobody minds a source that lacks the symbol.
+    pub if_known: bool,
     /// Whether it stands in `--config`, which overrides the fragments.
     pub one_off: bool,
 }
@@ -83,6 +85,7 @@ impl Merged {
                 value: request.value.clone(),
                 written: request.written.clone(),
                 by: vec![place],
+                if_known: request.only.if_known,
                 one_off,
             });
             return Ok(());
@@ -90,11 +93,13 @@ impl Merged {
         let known = &mut self.asked[index];
         if same(&known.value, &request.value) {
             known.by.push(place);
+            known.if_known &= request.only.if_known;
             known.one_off |= one_off;
         } else if one_off && !known.one_off {
             known.value = request.value.clone();
             known.written = request.written.clone();
             known.by = vec![place];
+            known.if_known = false;
             known.one_off = true;
         } else {
             return Err(contradiction(known, request, place));

@@ -2,14 +2,19 @@
 //! the providers that fill it (one file each; [`debian`] is the first).
 
 mod apt;
+mod blame;
 mod build;
 mod candidate;
 mod debian;
+mod describe;
 mod entry;
 mod explain;
 mod fragment;
+mod fragment_line;
 mod kconfig;
 mod kconfig_language;
+#[cfg(test)]
+mod kconfig_tests;
 mod kernels;
 mod make;
 mod merge;
@@ -29,6 +34,7 @@ mod verify;
 
 pub use crate::manifest::{Arch, KernelSpec, Provider};
 pub use apt::AptSource;
+pub use describe::{Description, describe};
 pub use entry::{Origin, Package};
 pub use explain::{Explanation, explain};
 pub use fragment::{Fragment, Request, Target};
@@ -45,7 +51,7 @@ pub use source::{
     KernelVersion, Source, SourceOrigin, Sources, StoredSource, Tree, kernel_version,
 };
 pub use store::{Store, StoredKernel};
-pub use verify::{Description, describe, verify};
+pub use verify::verify;
 
 use std::collections::BTreeSet;
 use std::fmt;

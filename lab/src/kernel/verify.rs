@@ -1,12 +1,10 @@
 //! After configuration: did every request survive? Kconfig drops what it cannot have without a
 //! word, and a test that runs without what it was meant to test proves nothing.
 
-use std::fmt;
-
-use super::explain::{Explanation, explain, is_met, show_default, unknown};
+use super::explain::{Explanation, explain, is_met, unknown};
 use super::kconfig::{Kconfig, Value};
-use super::kconfig_language::{Kind, Symbol, Tree, Truth};
-use super::merge::{Asked, Merged, line_of};
+use super::kconfig_language::Tree;
+use super::merge::{Asked, Merged};
 use crate::manifest::Diagnostic;
 
 /// Checks every request against `config`, the finished configuration.
@@ -23,7 +21,10 @@ pub fn verify(merged: &Merged, config: &Kconfig, tree: &Tree) -> Result<(), Vec<
 fn check(asked: &Asked, merged: &Merged, config: &Kconfig, tree: &Tree) -> Option<Diagnostic> {
     let Asked { symbol, value, .. } = asked;
     let (what, explanation) = if tree.symbol(symbol).is_none() {
-        ("there is no".to_string() + " CONFIG_" + symbol, unknown(symbol, tree, merged.target))
+        if asked.if_known {
+            return None;
+        }
+        (format!("there is no CONFIG_{symbol}"), unknown(symbol, tree, merged.target))
     } else {
         let found = config.get(symbol);
         if is_met(value, &found) {
@@ -47,7 +48,7 @@ fn request(asked: &Asked) -> String {
     }
 }
 
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     match value {
         Value::Yes => "y".into(),
         Value::Module => "m".into(),
@@ -56,153 +57,150 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// All that is known about one symbol of a kernel: what `lab kernel config KERNEL SYMBOL` shows.
-#[derive(Clone, Debug)]
-pub struct Description {
-    /// Without `CONFIG_`.
-    pub symbol: String,
-    /// What it is.
-    pub value: Value,
-    /// Its type and prompt, as in `tristate "The Extended 4 (ext4) filesystem"`; empty where
-    /// the kernel's Kconfig files are not at hand.
-    pub title: String,
-    /// Where it is defined, `FILE:LINE` in the source.
-    pub defined: Vec<String>,
-    /// Who asked for what: `y by kconfigs/fs.config:4`.
-    pub asked: Option<String>,
-    /// Where the value comes from: asked for, selected, a default.
-    pub origin: Option<String>,
-    /// Its conditions, each with what it comes to.
-    pub depends: Vec<(String, Truth)>,
-    /// What selects it, the active ones first, each with whether it does.
-    pub selected_by: Vec<(String, bool)>,
-    /// What keeps it from being y, or from being what was asked.
-    pub blocked: Option<Explanation>,
-}
+#[cfg(test)]
+pub(super) mod tests {
+    use super::super::fragment::{Fragment, Target};
+    use super::super::kconfig_language::read_text;
+    use super::super::merge::merge;
+    use super::*;
+    use crate::manifest::Arch;
 
-/// Describes a symbol, named with or without `CONFIG_`. `tree` is there for kernels whose source
-/// is; without it only the value is known.
-pub fn describe(
-    symbol: &str,
-    config: &Kconfig,
-    tree: Option<&Tree>,
-    merged: Option<&Merged>,
-) -> Description {
-    let name = symbol.strip_prefix("CONFIG_").unwrap_or(symbol);
-    let value = config.get(name);
-    let asked = merged.and_then(|merged| merged.of(name));
-    let mut description = Description {
-        symbol: name.to_string(),
-        value: value.clone(),
-        title: String::new(),
-        defined: Vec::new(),
-        asked: asked.map(|asked| {
-            let by: Vec<_> = asked.by.iter().map(line_of).collect();
-            format!("{} by {}", asked.written, by.join(", "))
-        }),
-        origin: None,
-        depends: Vec::new(),
-        selected_by: Vec::new(),
-        blocked: None,
-    };
-    let Some(tree) = tree else { return description };
-    if let Some(symbol) = tree.symbol(name) {
-        description.add(symbol, config, tree, asked);
+    pub(in crate::kernel) const KCONFIG: &str = r#"
+config MODULES
+	bool "Modules"
+config SMP
+	bool "Processors"
+menuconfig MD
+	bool "Multiple devices"
+if MD
+config BLK_DEV_DM
+	tristate "Device mapper"
+	depends on DAX || DAX=n
+config DM_VERITY
+	tristate "Verity target"
+	depends on BLK_DEV_DM
+	select HASH
+endif
+config DAX
+	tristate "DAX" if EXPERT
+	depends on !SMP
+config EXPERT
+	bool "Expert"
+config HASH
+	tristate "Hash"
+config HAVE_SAN
+	def_bool $(cc-option,-fsanitize=x)
+config SAN
+	bool "Sanitiser"
+	depends on HAVE_SAN
+config QUIET
+	bool
+config STRIPES
+	int "Stripes"
+	range 1 16
+	default 8
+choice
+	prompt "Allocator"
+	default SLUB
+config SLAB
+	bool "SLAB"
+config SLUB
+	bool "SLUB"
+endchoice
+menu "Debugging"
+	depends on EXPERT
+config EITHER
+	bool "Either"
+	depends on SMP || SLAB
+endmenu
+"#;
+
+    /// What is told of `fragment`, given what configuration made of it.
+    fn told(fragment: &str, config: &str) -> Vec<String> {
+        let fragment = Fragment::parse("f", "kconfigs/f.config", fragment).unwrap();
+        let merged = merge(&[fragment], Target { version: (6, 1), arch: Arch::Um }).unwrap();
+        let tree = read_text(KCONFIG);
+        assert!(tree.oddities().is_empty(), "{:?}", tree.oddities());
+        let result = verify(&merged, &Kconfig::parse(config), &tree);
+        result.err().unwrap_or_default().iter().map(ToString::to_string).collect()
     }
-    let wanted = match asked {
-        Some(asked) => asked.value.clone(),
-        None if tree.symbol(name).is_none() => Value::Yes,
-        None if value != Value::No => value.clone(),
-        None => match tree.symbol(name).and_then(|symbol| symbol.kind) {
-            Some(Kind::Bool | Kind::Tristate) | None => Value::Yes,
-            // A number or text that is hidden: any value would do.
-            _ => value.clone(),
-        },
-    };
-    if let Some(merged) = merged
-        && (tree.symbol(name).is_none() || !is_met(&wanted, &value))
-    {
-        description.blocked = Some(explain(name, &wanted, config, tree, merged));
+
+    fn told_one(fragment: &str, config: &str) -> String {
+        let mut all = told(fragment, config);
+        assert_eq!(all.len(), 1, "{all:?}");
+        all.remove(0)
     }
-    description
-}
 
-impl Description {
-    fn add(&mut self, symbol: &Symbol, config: &Kconfig, tree: &Tree, asked: Option<&Asked>) {
-        let prompt = symbol.definitions.iter().find_map(|d| d.prompt.as_ref());
-        self.title = match (symbol.kind, prompt) {
-            (Some(kind), Some(prompt)) => format!("{kind} {:?}", prompt.text),
-            (Some(kind), None) => format!("{kind}, no prompt"),
-            (None, _) => String::new(),
-        };
-        self.defined = symbol.definitions.iter().map(|d| d.place.to_string()).collect();
-        for term in symbol.definitions.iter().flat_map(|d| &d.depends) {
-            let truth = term.expr.truth(config, tree);
-            self.depends.push((format!("{} ({})", term.expr, term.place), truth));
-        }
-        let holds = |condition: &Option<_>| match condition {
-            Some(condition) => truth_of(condition, config, tree) != Truth::No,
-            None => true,
-        };
-        for selection in &symbol.selected_by {
-            let active = config.has(&selection.by) && holds(&selection.condition);
-            let condition =
-                selection.condition.as_ref().map(|c| format!(" if {c}")).unwrap_or_default();
-            let text = format!("{}{condition} ({})", selection.by, selection.place);
-            self.selected_by.push((text, active));
-        }
-        self.selected_by.sort_by_key(|(_, active)| !active);
-        let defaults = symbol.definitions.iter().flat_map(|d| &d.defaults);
-        self.origin = match (asked, &self.value) {
-            (Some(asked), value) if is_met(&asked.value, value) => Some("asked for".to_string()),
-            (_, Value::No) => None,
-            _ => match self.selected_by.first() {
-                Some((by, true)) => Some(format!("selected by {by}")),
-                _ => defaults
-                    .into_iter()
-                    .find(|default| holds(&default.condition))
-                    .map(|default| format!("default {}", show_default(default))),
-            },
-        };
+    #[test]
+    fn requests_that_are_met_say_nothing() {
+        let met = told(
+            "CONFIG_MD=y\nCONFIG_STRIPES=0x8\n# CONFIG_SMP is not set\nCONFIG_GONE=y  # if known\n",
+            "CONFIG_MD=y\nCONFIG_STRIPES=8\n",
+        );
+        assert_eq!(met, [] as [&str; 0]);
     }
-}
 
-fn truth_of(expr: &super::kconfig_language::Expr, config: &Kconfig, tree: &Tree) -> Truth {
-    expr.truth(config, tree)
-}
+    #[test]
+    fn the_chain_ends_at_the_line_that_is_to_blame() {
+        assert_eq!(
+            told_one("# CONFIG_MD is not set\nCONFIG_DM_VERITY=y\n", ""),
+            "kconfigs/f.config:2:1: DM_VERITY=y was lost: it is n, because it stands in \"if\" MD \
+             (Kconfig:8), and MD is n, as kconfigs/f.config:1 asks; it depends on BLK_DEV_DM \
+             (Kconfig:14), and BLK_DEV_DM is n because MD is n, as kconfigs/f.config:1 asks \
+             (kconfigs/f.config:1 sets MD to n: change one of the two)"
+        );
+        let missing = told_one("CONFIG_MD=y\nCONFIG_DM_VERITY=y\n", "CONFIG_MD=y\n");
+        assert!(missing.contains("BLK_DEV_DM is n, because nothing asks for it"), "{missing}");
+        assert!(missing.ends_with("(ask for CONFIG_BLK_DEV_DM=y as well)"), "{missing}");
+        let module = told_one(
+            "CONFIG_MD=y\nCONFIG_BLK_DEV_DM=m\nCONFIG_DM_VERITY=y\n",
+            "CONFIG_MODULES=y\nCONFIG_MD=y\nCONFIG_BLK_DEV_DM=m\nCONFIG_DM_VERITY=m\n",
+        );
+        assert!(module.contains("it is m, because it depends on BLK_DEV_DM"), "{module}");
+        assert!(module.contains("BLK_DEV_DM is m, as kconfigs/f.config:2 asks"), "{module}");
+    }
 
-impl fmt::Display for Description {
-    /// Some lines of text, the last without a newline.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} = {}", self.symbol, shown(&self.value))?;
-        if !self.title.is_empty() {
-            write!(f, "  {}", self.title)?;
-        }
-        let mut line = |what: &str, text: &str| write!(f, "\n  {what:<12} {text}");
-        for place in &self.defined {
-            line("defined", place)?;
-        }
-        if let Some(asked) = &self.asked {
-            line("asked for", asked)?;
-        }
-        if let Some(origin) = &self.origin {
-            line("from", origin)?;
-        }
-        for (term, truth) in &self.depends {
-            line("depends on", &format!("{term}: {truth}"))?;
-        }
-        for (selector, active) in self.selected_by.iter().take(8) {
-            line(if *active { "selected by" } else { "selectable" }, selector)?;
-        }
-        if self.selected_by.len() > 8 {
-            line("", &format!("and {} more that could select it", self.selected_by.len() - 8))?;
-        }
-        if let Some(blocked) = &self.blocked {
-            line("blocked", &blocked.reason)?;
-            if let Some(way_out) = &blocked.way_out {
-                line("way out", way_out)?;
-            }
-        }
-        Ok(())
+    #[test]
+    fn what_must_be_off_is_named_with_its_author() {
+        let smp = told_one("CONFIG_SMP=y\nCONFIG_DAX=y\n", "CONFIG_SMP=y\nCONFIG_EXPERT=y\n");
+        assert!(smp.contains("depends on !SMP"), "{smp}");
+        assert!(smp.contains("SMP is y: kconfigs/f.config:1 asks for it"), "{smp}");
+        let expert = told_one("CONFIG_DAX=y\n", "");
+        assert!(expert.contains("it is only asked if EXPERT"), "{expert}");
+        let config = "CONFIG_MD=y\nCONFIG_BLK_DEV_DM=y\nCONFIG_DM_VERITY=y\nCONFIG_HASH=y\n";
+        let selected = told_one("CONFIG_DM_VERITY=y\n# CONFIG_HASH is not set\n", config);
+        assert!(selected.contains("DM_VERITY selects it (Kconfig:15)"), "{selected}");
+        assert!(selected.contains("which kconfigs/f.config:1 asks for"), "{selected}");
+    }
+
+    #[test]
+    fn alternatives_menus_and_unknown_answers() {
+        let either = told_one("CONFIG_EITHER=y\n", "CONFIG_SLUB=y\n");
+        assert!(either.contains("its menu \"Debugging\" depends on EXPERT"), "{either}");
+        assert!(either.contains("SMP || SLAB"), "{either}");
+        assert!(either.contains("SMP is n, because nothing asks for it"), "{either}");
+        assert!(either.contains("SLUB was chosen instead"), "{either}");
+        let compiler = told_one("CONFIG_SAN=y\n", "");
+        assert!(compiler.contains("its default is $(cc-option,-fsanitize=x)"), "{compiler}");
+    }
+
+    #[test]
+    fn symbols_that_cannot_be_asked_for() {
+        let misspelt = told_one("CONFIG_DM_VERTIY=y\n", "");
+        assert!(misspelt.contains("there is no CONFIG_DM_VERTIY"), "{misspelt}");
+        assert!(misspelt.contains("did you mean DM_VERITY?"), "{misspelt}");
+        let off = told_one("# CONFIG_STRIPE is not set\n", "");
+        assert!(off.contains("did you mean STRIPES?"), "{off}");
+        let quiet = told_one("CONFIG_QUIET=y\n", "");
+        assert!(quiet.contains("no prompt (Kconfig:29)"), "{quiet}");
+        assert!(quiet.contains("nothing selects it"), "{quiet}");
+        let choice = told_one("CONFIG_SLAB=y\n", "CONFIG_SLUB=y\n");
+        assert!(choice.contains("SLUB was chosen instead, by default"), "{choice}");
+        let range = told_one("CONFIG_STRIPES=99\n", "CONFIG_STRIPES=16\n");
+        assert!(range.contains("its range is 1 to 16"), "{range}");
+        let kind = told_one("CONFIG_SMP=m\n", "CONFIG_SMP=y\n");
+        assert!(kind.contains("never a module"), "{kind}");
+        let modules = told_one("CONFIG_HASH=m\n", "");
+        assert!(modules.contains("modules are off"), "{modules}");
     }
 }

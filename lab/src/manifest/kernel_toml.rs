@@ -118,7 +118,13 @@ fn packaged_arch(package: &str) -> Option<Arch> {
 }
 
 fn source(text: &Text<'_>, root: &Path) -> Result<Provider> {
-    let from = |source: String| Provider::Source { source, kconfig: vec![], patches: vec![] };
+    let from = |source: String| Provider::Source {
+        source,
+        kconfig: vec![],
+        patches: vec![],
+        config: vec![],
+        inputs: None,
+    };
     let joined = |path: &str| root.join(path).to_string_lossy().into_owned();
     if let Some(package) = text.strip_prefix("debian:") {
         let parts = package.split_once('/').filter(|(suite, package)| {

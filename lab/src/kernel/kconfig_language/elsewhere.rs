@@ -24,11 +24,8 @@ pub(super) fn find(root: &Path, name: &str, read: &BTreeSet<String>) -> Option<L
             let file_name = file_name.to_string_lossy();
             let Ok(kind) = item.file_type() else { continue };
             if kind.is_dir() {
-                let skipped = folder == root && SKIPPED.contains(&file_name.as_ref());
-                if !skipped
-                    && !file_name.starts_with('.')
-                    && !(folder == root && file_name == "arch")
-                {
+                let top = folder == root && (file_name == "arch" || SKIPPED.contains(&&*file_name));
+                if !top && !file_name.starts_with('.') {
                     folders.push(item.path());
                 }
                 continue;

@@ -9,6 +9,8 @@ mod macros;
 mod parser;
 
 pub use expression::{Expr, Operand, Truth};
+#[cfg(test)]
+pub(in crate::kernel) use parser::read_text;
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -89,6 +89,18 @@ impl Sources {
         Ok(Source { text: text.to_string(), origin, identity, lineage, found })
     }
 
+    /// Whether [`Sources::look`] can answer without the network.
+    pub fn is_known(&self, text: &str) -> bool {
+        match Place::parse(text) {
+            Ok(Place::Debian { suite, package }) => self.debian_note(&suite, &package).is_file(),
+            _ => true,
+        }
+    }
+
+    fn debian_note(&self, suite: &str, package: &str) -> PathBuf {
+        self.root.join("debian").join(format!("{suite}_{}.json", package.replace('/', "_")))
+    }
+
     fn look_folder(&self, path: PathBuf, watch: &mut Watch) -> Result<Found, PullError> {
         kernel_version(&path)?;
         let listing = list(&path, watch)?;
@@ -109,8 +121,7 @@ impl Sources {
         watch: &mut Watch,
     ) -> Result<Found, PullError> {
         // Both are words without a slash: the manifest saw to that, and apt's client does again.
-        let note =
-            self.root.join("debian").join(format!("{suite}_{}.json", name.replace('/', "_")));
+        let note = self.debian_note(suite, name);
         let known: Option<Package> =
             std::fs::read(&note).ok().and_then(|text| serde_json::from_slice(&text).ok());
         let (package, fetched) = match known {
