@@ -336,7 +336,13 @@ fn mirrors_and_packages_that_are_not_there() {
     assert!(wrong.message().contains("holds no um kernel"), "{wrong}");
     let PullError::Other(wrong) = said(&uml("bookworm"), Some("my mirror")) else { panic!() };
     assert_eq!(wrong.fault(), Fault::Usage);
-    let source = Provider::Source { source: ".".into(), kconfig: vec![], patches: vec![] };
+    let source = Provider::Source {
+        source: ".".into(),
+        kconfig: vec![],
+        patches: vec![],
+        config: vec![],
+        inputs: None,
+    };
     let spec = KernelSpec { provider: source, ..uml("bookworm") };
     let PullError::Other(later) = said(&spec, None) else { panic!() };
     assert_eq!(later.fault(), Fault::Usage);

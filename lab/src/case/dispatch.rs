@@ -17,7 +17,7 @@ use super::observe::{Observation, Progress, Watch, observe};
 use super::prepare::{DISKS, Workshop, new_nonce, start};
 use super::request::{Request, run_name};
 use super::verdict::Outcome;
-use crate::kernel::{Kernel, PullError};
+use crate::kernel::{Kernel, PullError, PullProgress};
 use crate::manifest::{Action, Case, Diagnostic, KernelSpec, Project, Result, Step};
 use crate::report::{PendingNote, ReasonLine, RunResult, Sink, Tally, What};
 use crate::snapshot::{self, Filters, Info, Pending};
@@ -124,17 +124,21 @@ impl Dispatcher<'_> {
     }
 
     fn kernel(&self, spec: &KernelSpec) -> Available {
-        match self.workshop.store.find(spec) {
+        match self.workshop.kernels.find(spec, self.cancelled) {
             Ok(Some(kernel)) => return Available::Ready(Arc::new(kernel)),
             Ok(None) => {}
-            Err(error) => return Available::Trouble(error),
+            Err(error) => return Available::Trouble(error.into_diagnostic()),
         }
         let started = Instant::now();
-        let mut progress = |progress: crate::kernel::PullProgress| {
-            let kernel = spec.name.clone();
-            self.sink.emit(What::Pulling { kernel, phase: progress.to_string() });
+        let mut progress = |progress: PullProgress| {
+            self.sink.emit(match progress {
+                PullProgress::Warning(text) | PullProgress::Note(text) => {
+                    What::Note { text: format!("{}: {text}", spec.name) }
+                }
+                _ => What::Pulling { kernel: spec.name.clone(), phase: progress.to_string() },
+            });
         };
-        match self.workshop.store.pull(spec, &self.workshop.apt, &mut progress, self.cancelled) {
+        match self.workshop.kernels.obtain(spec, &mut progress, self.cancelled) {
             Ok(kernel) => {
                 self.sink.emit(What::Pulled {
                     kernel: spec.name.clone(),
@@ -208,12 +212,6 @@ impl Dispatcher<'_> {
             Ok(Some(reason)) => return (skip(result, reason), None),
             Ok(None) => {}
             Err(error) => return (self.not_started(request, result, &error), None),
-        }
-        if let Some(twin) = &request.instance.twin
-            && !(twin.with.config.is_empty() && twin.with.patches.is_empty())
-        {
-            let why = "a twin with config or patches needs a kernel that is built from source";
-            return (skip(result, why.into()), None);
         }
         match self.boot(number, request, kernel, &mut result) {
             Ok(candidate) => (result, candidate),

@@ -9,7 +9,7 @@ use lab_proto::Nonce;
 use super::needs;
 use super::plan::{Instance, PlannedKernel, RunPlan, TwinOf, default_cmdline};
 use crate::image::{self, Extra, Image};
-use crate::kernel::{AptSource, Kernel, Store};
+use crate::kernel::{Kernel, Kernels};
 use crate::machine::{Isolation, Machine, MachinePlan, disk, room, uml::Uml};
 use crate::manifest::{Backend, Diagnostic, ImageSpec, KernelSpec, Project, Result};
 
@@ -19,10 +19,8 @@ pub const DISKS: &str = "disks";
 /// Where things are made and kept, and under which rules: handed in, never looked up.
 #[derive(Debug)]
 pub struct Workshop {
-    /// The kernels.
-    pub store: Store,
-    /// Where packages come from.
-    pub apt: AptSource,
+    /// The kernels, wherever they come from.
+    pub kernels: Kernels,
     /// The cache's folder: images.
     pub cache: PathBuf,
     /// The folder of runs.

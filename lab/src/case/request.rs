@@ -15,8 +15,8 @@ const SLOW: &str = "slow";
 pub struct Selection {
     /// Names or globs of cases.
     pub cases: Vec<String>,
-    /// Names or globs of kernels; empty: the project's default.
-    pub kernels: Vec<String>,
+    /// The kernels.
+    pub kernels: Vec<KernelSpec>,
     /// Only cases with one of these tags; empty: any, but for `slow` where no case is named.
     pub tags: Vec<String>,
     /// The cases' twins too.
@@ -51,7 +51,6 @@ impl Selection {
     /// # Errors
     /// An unknown or invalid case, an unknown kernel.
     pub fn requests(&self, project: &Project) -> Result<Vec<Request>> {
-        let kernels = project.select_kernels(&self.kernels)?;
         let mut requests = Vec::new();
         for case in project.select_cases(&self.cases)? {
             if !self.wants(case) {
@@ -59,17 +58,17 @@ impl Selection {
             }
             let instances = case.instances();
             for params in &instances {
-                for kernel in &kernels {
+                for kernel in &self.kernels {
                     requests.push(Request {
                         instance: Instance::new(case, params.clone()),
-                        kernel: (*kernel).clone(),
+                        kernel: kernel.clone(),
                         twin_of: None,
                         review: true,
                     });
                 }
             }
             if self.twins
-                && let (Some(kernel), Some(params)) = (kernels.first(), instances.first())
+                && let (Some(kernel), Some(params)) = (self.kernels.first(), instances.first())
             {
                 for index in 0..case.twins.len() {
                     requests.push(twin(project, case, index, params, kernel)?);
@@ -102,6 +101,11 @@ fn twin(
             (*found.first().ok_or_else(none)?).clone()
         }
         None => kernel.clone(),
+    };
+    let (patches, config) = (&twin.with.patches, &twin.with.config);
+    let chosen = match patches.is_empty() && config.is_empty() {
+        true => chosen,
+        false => chosen.varied(patches, config)?,
     };
     Ok(Request {
         instance,

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::choose::Variation;
+
 /// A kernel test lab for filesystems and block stacks.
 ///
 /// Boots real kernels as User-Mode Linux, types scripted cases at their console, and compares what
@@ -94,6 +96,9 @@ pub struct RunArgs {
     /// Kernels, by name or glob; may be repeated, or given as a list with commas.
     #[arg(short, long = "kernel", value_name = "KERNEL", value_delimiter = ',')]
     pub kernels: Vec<String>,
+    /// One-off changes of the kernels.
+    #[command(flatten)]
+    pub variation: Variation,
     /// At most so many runs at once; by default as many as there are cores.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
@@ -143,6 +148,9 @@ pub struct ShellArgs {
     /// The kernel; by default the first of lab.toml's default-kernels.
     #[arg(short, long, value_name = "KERNEL")]
     pub kernel: Option<String>,
+    /// One-off changes of the kernel.
+    #[command(flatten)]
+    pub variation: Variation,
     /// More programs of the host.
     #[arg(long = "with", value_name = "PROGRAM")]
     pub programs: Vec<String>,
@@ -223,6 +231,22 @@ pub enum KernelCommand {
         /// Kernels, by name or glob; by default lab.toml's default-kernels.
         #[arg(value_name = "KERNEL")]
         kernels: Vec<String>,
+    },
+    /// Build kernels from source, as far as the store does not have them.
+    Build {
+        /// Kernels, by name or glob; by default lab.toml's default-kernels.
+        #[arg(value_name = "KERNEL")]
+        kernels: Vec<String>,
+        /// One-off changes of the kernels.
+        #[command(flatten)]
+        variation: Variation,
+    },
+    /// Explain a symbol of a kernel's configuration: value, who asked for it, what blocks it.
+    Config {
+        /// The kernel.
+        kernel: String,
+        /// The symbol, with or without CONFIG_; without one the whole configuration is printed.
+        symbol: Option<String>,
     },
     /// Remove kernels from the cache.
     Rm {

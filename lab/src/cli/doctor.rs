@@ -252,7 +252,7 @@ fn cases(context: &Context) -> Finding {
 }
 
 fn kernels(context: &Context) -> Result<Finding> {
-    let store = context.workshop(Sandbox::Full, false)?.store;
+    let store = context.kernels()?.store;
     let wanted = context.project.select_kernels(&[])?;
     let mut missing = Vec::new();
     for spec in &wanted {

@@ -11,7 +11,7 @@ use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
 use super::args::Sandbox;
 use crate::case::Workshop;
-use crate::kernel::{AptSource, Store};
+use crate::kernel::{AptSource, Kernels};
 use crate::machine::Isolation;
 use crate::manifest::{Diagnostic, Project, Result};
 
@@ -71,14 +71,22 @@ impl Context {
         Ok(Self { project, dirs })
     }
 
+    /// The kernels of the project.
+    ///
+    /// # Errors
+    /// The cache cannot be opened.
+    pub fn kernels(&self) -> Result<Kernels> {
+        let apt = AptSource { mirror: self.project.debian_mirror.clone() };
+        Kernels::open(&self.dirs.cache, &self.project.root, apt)
+    }
+
     /// The place where runs are put together.
     ///
     /// # Errors
     /// The cache cannot be opened.
     pub fn workshop(&self, sandbox: Sandbox, keep_disks: bool) -> Result<Workshop> {
         Ok(Workshop {
-            store: Store::open(&self.dirs.cache)?,
-            apt: AptSource { mirror: self.project.debian_mirror.clone() },
+            kernels: self.kernels()?,
             cache: self.dirs.cache.clone(),
             runs: self.dirs.runs.clone(),
             runtime: self.dirs.runtime.clone(),

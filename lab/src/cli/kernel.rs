@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
-use super::args::{KernelCommand, Sandbox};
+use super::args::KernelCommand;
+use super::choose::{self, Variation};
 use super::edge;
 use super::environment::{Cancel, Context};
 use super::run::format;
-use crate::kernel::{Kernel, KernelSpec, Provider, PullError};
+use crate::kernel::{Kernel, KernelSpec, Kernels, Provider, PullError, PullProgress};
 use crate::manifest::{Diagnostic, Result};
 use crate::report::text::{self, BOLD, DIM, paint};
 use crate::report::{Reporter, Sink, Stream, What};
@@ -19,20 +20,22 @@ pub fn kernel(context: &Context, command: KernelCommand) -> Result<u8> {
     match command {
         KernelCommand::List { json } => list(context, json),
         KernelCommand::Pull { kernels } => pull(context, &kernels),
+        KernelCommand::Build { kernels, variation } => build(context, &kernels, &variation),
+        KernelCommand::Config { kernel, symbol } => config(context, &kernel, symbol.as_deref()),
         KernelCommand::Rm { kernels } => remove(context, &kernels),
     }
 }
 
 fn list(context: &Context, json: bool) -> Result<u8> {
-    let workshop = context.workshop(Sandbox::Full, false)?;
-    let stored = workshop.store.list()?;
+    let kernels = context.kernels()?;
+    let stored = kernels.store.list()?;
     let mut rows = vec![["kernel", "release", "size", "made of"].map(|h| paint(DIM, h)).to_vec()];
     let mut objects = Vec::new();
     for spec in context.project.kernels.values() {
-        let here = stored.iter().find(|kernel| kernel.wanted_as.contains(&spec.provider));
+        let here = stored.iter().rfind(|k| k.wanted_as.iter().any(|p| p.same_wish(&spec.provider)));
         let default = context.project.default_kernels.contains(&spec.name);
         let files = match json {
-            true => workshop.store.find(spec)?.map(|kernel| (kernel.boot, kernel.modules)),
+            true => kernels.store.find(spec)?.map(|kernel| (kernel.boot, kernel.modules)),
             false => None,
         };
         objects.push(json!({
@@ -70,20 +73,31 @@ fn made_of(spec: &KernelSpec) -> String {
 }
 
 fn pull(context: &Context, names: &[String]) -> Result<u8> {
-    let workshop = context.workshop(Sandbox::Full, false)?;
+    let specs: Vec<_> = context.project.select_kernels(names)?.into_iter().cloned().collect();
+    obtain_all(context, &specs)
+}
+
+fn build(context: &Context, names: &[String], variation: &Variation) -> Result<u8> {
+    let specs = choose::kernels(context, names, variation)?;
+    if let Some(spec) = specs.iter().find(|s| !matches!(s.provider, Provider::Source { .. })) {
+        return Err(Diagnostic::usage(format!("{} is not built from source", spec.name)).help(
+            "lab kernel pull fetches prebuilt kernels; lab kernel list says which is which",
+        ));
+    }
+    obtain_all(context, &specs)
+}
+
+/// Fetches or builds each; all errors but the last are printed on the way.
+fn obtain_all(context: &Context, specs: &[KernelSpec]) -> Result<u8> {
+    let kernels = context.kernels()?;
     let cancel = Cancel::install()?;
     let (reporter, events) = Reporter::start(format(false));
     let stream = Stream::new(events);
     let mut worst: Result<u8> = Ok(0);
-    for spec in context.project.select_kernels(names)? {
+    for spec in specs {
         let started = std::time::Instant::now();
-        let mut progress = |progress: crate::kernel::PullProgress| {
-            let phase = progress.to_string();
-            stream.emit(What::Pulling { kernel: spec.name.clone(), phase });
-        };
-        let pulled: Result<Kernel, PullError> =
-            workshop.store.pull(spec, &workshop.apt, &mut progress, &cancel.flag);
-        match pulled {
+        let mut progress = |progress: PullProgress| stream.emit(told(spec, &progress));
+        match kernels.obtain(spec, &mut progress, &cancel.flag) {
             Ok(kernel) => stream.emit(What::Pulled {
                 kernel: spec.name.clone(),
                 release: kernel.release.clone(),
@@ -94,7 +108,11 @@ fn pull(context: &Context, names: &[String]) -> Result<u8> {
                 worst = Ok(130);
                 break;
             }
-            Err(error) => worst = Err(error.into_diagnostic()),
+            Err(error) => {
+                if let Err(earlier) = std::mem::replace(&mut worst, Err(error.into_diagnostic())) {
+                    stream.emit(What::Note { text: edge::paragraph(&earlier) });
+                }
+            }
         }
     }
     drop(stream);
@@ -102,10 +120,40 @@ fn pull(context: &Context, names: &[String]) -> Result<u8> {
     worst
 }
 
+/// A piece of news as an event: warnings and notes stay on the screen.
+fn told(spec: &KernelSpec, progress: &PullProgress) -> What {
+    match progress {
+        PullProgress::Warning(text) | PullProgress::Note(text) => {
+            What::Note { text: format!("{}: {text}", spec.name) }
+        }
+        _ => What::Pulling { kernel: spec.name.clone(), phase: progress.to_string() },
+    }
+}
+
+fn config(context: &Context, name: &str, symbol: Option<&str>) -> Result<u8> {
+    let specs = choose::kernels(context, &[name.to_string()], &Variation::default())?;
+    let spec = specs.first().ok_or_else(|| Diagnostic::usage(format!("no kernel fits {name}")))?;
+    let kernels = context.kernels()?;
+    let cancel = Cancel::install()?;
+    let found = kernels.find(spec, &cancel.flag).map_err(PullError::into_diagnostic)?;
+    let Some(kernel) = found else {
+        return Err(Diagnostic::usage(format!("{} is not here yet", spec.name))
+            .help("lab kernel build makes it, lab kernel pull fetches it"));
+    };
+    match symbol {
+        None => edge::print(&kernel.config_text()?),
+        Some(symbol) => {
+            let told = kernels.describe(spec, &kernel, symbol, &cancel.flag);
+            edge::print(&format!("{}\n", told.map_err(PullError::into_diagnostic)?));
+        }
+    }
+    Ok(0)
+}
+
 fn remove(context: &Context, names: &[String]) -> Result<u8> {
-    let workshop = context.workshop(Sandbox::Full, false)?;
+    let store = context.kernels()?.store;
     for spec in context.project.select_kernels(names)? {
-        let bytes = workshop.store.remove(spec)?;
+        let bytes = store.remove(spec)?;
         if bytes == 0 {
             edge::aside(&format!("{}: is not here", spec.name));
         } else {
@@ -115,21 +163,19 @@ fn remove(context: &Context, names: &[String]) -> Result<u8> {
     Ok(0)
 }
 
-/// The kernel of that name, fetched if it is not here.
+/// The kernel that a spec asks for, fetched or built if it is not here.
 ///
 /// # Errors
-/// As for a pull.
-pub fn obtain(
-    workshop: &crate::case::Workshop,
-    spec: &KernelSpec,
-    cancel: &Cancel,
-) -> Result<Kernel, Diagnostic> {
-    if let Some(kernel) = workshop.store.find(spec)? {
+/// As for a pull or a build.
+pub fn obtain(kernels: &Kernels, spec: &KernelSpec, cancel: &Cancel) -> Result<Kernel> {
+    if let Some(kernel) = kernels.find(spec, &cancel.flag).map_err(PullError::into_diagnostic)? {
         return Ok(kernel);
     }
-    let mut progress = |progress: crate::kernel::PullProgress| {
-        edge::aside(&format!("{}: {progress}", spec.name));
-    };
-    let pulled = workshop.store.pull(spec, &workshop.apt, &mut progress, &cancel.flag);
-    pulled.map_err(PullError::into_diagnostic)
+    let (reporter, events) = Reporter::start(format(false));
+    let stream = Stream::new(events);
+    let mut progress = |progress: PullProgress| stream.emit(told(spec, &progress));
+    let obtained = kernels.obtain(spec, &mut progress, &cancel.flag);
+    drop(stream);
+    reporter.finish();
+    obtained.map_err(PullError::into_diagnostic)
 }

@@ -3,6 +3,7 @@
 
 mod args;
 mod cases;
+mod choose;
 mod doctor;
 mod edge;
 mod environment;

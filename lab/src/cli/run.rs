@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::time::Duration;
 
 use super::args::RunArgs;
+use super::choose;
 use super::edge;
 use super::environment::{Cancel, Context};
 use crate::case::{Dispatcher, Instance, Options, Request, Selection, Workshop, judge};
@@ -18,13 +19,10 @@ use crate::report::{COMMAND, Format, Reporter, Stream, text};
 /// # Errors
 /// A wrong selection or manifest; what goes wrong in runs is their outcome.
 pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
+    let kernels = choose::kernels(context, &args.kernels, &args.variation)?;
     let requests = if args.command.is_empty() {
-        let selection = Selection {
-            cases: args.cases,
-            kernels: args.kernels,
-            tags: args.tags,
-            twins: args.twins,
-        };
+        let selection =
+            Selection { cases: args.cases, kernels, tags: args.tags, twins: args.twins };
         selection.requests(&context.project)?
     } else {
         if let Some(case) = args.cases.first() {
@@ -32,12 +30,11 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
                 .help("leave the case out, or leave out what stands behind --"));
         }
         let case = command_case(context, &args.command, &args.programs)?;
-        let kernels = context.project.select_kernels(&args.kernels)?;
         kernels
             .into_iter()
             .map(|kernel| Request {
                 instance: Instance::new(&case, BTreeMap::new()),
-                kernel: kernel.clone(),
+                kernel,
                 twin_of: None,
                 review: false,
             })

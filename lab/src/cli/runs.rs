@@ -141,7 +141,8 @@ fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
         Isolation::Off => Sandbox::Off,
     };
     let workshop = context.workshop(sandbox, plan.keep_disks)?;
-    if let Some(kernel) = workshop.store.find(&plan.kernel.spec)?
+    let nobody = std::sync::atomic::AtomicBool::new(false);
+    if let Ok(Some(kernel)) = workshop.kernels.find(&plan.kernel.spec, &nobody)
         && kernel.key.to_string() != plan.kernel.key
     {
         edge::aside(&format!(

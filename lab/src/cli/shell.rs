@@ -11,6 +11,7 @@ use lab_proto::{GuestPlan, Work};
 use signal_hook::consts::SIGWINCH;
 
 use super::args::ShellArgs;
+use super::choose;
 use super::edge;
 use super::environment::{Cancel, Context};
 use super::run::blank_case;
@@ -25,7 +26,7 @@ use crate::manifest::{Diagnostic, Result};
 pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
     let project = &context.project;
     let names: Vec<String> = args.kernel.iter().cloned().collect();
-    let kernels = project.select_kernels(&names)?;
+    let kernels = choose::kernels(context, &names, &args.variation)?;
     let Some(spec) = kernels.first() else {
         return Err(Diagnostic::usage("no kernel is selected").help("name one with -k"));
     };
@@ -39,7 +40,7 @@ pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
 
     let workshop = context.workshop(args.sandbox, false)?;
     let cancel = Cancel::install()?;
-    let kernel = match super::kernel::obtain(&workshop, spec, &cancel) {
+    let kernel = match super::kernel::obtain(&workshop.kernels, spec, &cancel) {
         Err(_) if cancel.flag.load(Ordering::SeqCst) => return Ok(130),
         obtained => obtained?,
     };

@@ -14,7 +14,7 @@ use super::pull::{Made, room_for};
 use super::recipe::{RECIPE, Recipe, several};
 use super::tool::Watch;
 use super::{
-    Arch, Fragment, Kconfig, Kernel, KernelKey, KernelSpec, KconfigTree, Origin, PullError,
+    Arch, Fragment, Kconfig, KconfigTree, Kernel, KernelKey, KernelSpec, Origin, PullError,
     PullProgress, Target, Tree, Value, verify,
 };
 use crate::manifest::{Diagnostic, Result};
@@ -52,7 +52,14 @@ impl Kernels {
             .map_err(|e| Diagnostic::io("read", &make.out.join(".config"), &e))?;
         let arch = format!("{:?}", spec.arch);
         let identity = tree.source().identity.clone();
-        let parts = [RECIPE, &identity, &applied.digest, &text, &arch, &super::make::toolchain(&mut watch)?];
+        let parts = [
+            RECIPE,
+            &identity,
+            &applied.digest,
+            &text,
+            &arch,
+            &super::make::toolchain(&mut watch)?,
+        ];
         let key = KernelKey::of(&parts);
         let kernel = match self.store.open_entry(&key, spec)? {
             Some(kernel) => kernel,

@@ -4,9 +4,12 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::recipe::Recipe;
+use super::recipe::{Recipe, several};
 use super::source::Sources;
-use super::{AptSource, Kernel, KernelSpec, PathKernels, Provider, PullError, PullProgress, Store};
+use super::{
+    AptSource, KconfigTree, Kernel, KernelSpec, PathKernels, Provider, PullError, PullProgress,
+    Store, Target, describe, merge,
+};
 use crate::manifest::Result;
 
 /// The store, the sources, and where to fetch from.
@@ -52,7 +55,11 @@ impl Kernels {
     /// # Errors
     /// A source, fragment or patch that is not there, a path that is no kernel, a store that cannot
     /// be read.
-    pub fn find(&self, spec: &KernelSpec, cancel: &AtomicBool) -> Result<Option<Kernel>, PullError> {
+    pub fn find(
+        &self,
+        spec: &KernelSpec,
+        cancel: &AtomicBool,
+    ) -> Result<Option<Kernel>, PullError> {
         match &spec.provider {
             Provider::Debian { .. } => Ok(self.store.find(spec)?),
             Provider::Path { path } => {
@@ -65,6 +72,21 @@ impl Kernels {
                 Ok(self.store.find(&recipe.indexed(spec, &source)?)?)
             }
         }
+    }
+
+    /// The spec of a boot file or a built tree that the user has.
+    ///
+    /// # Errors
+    /// It is no kernel, or not built.
+    pub fn at_path(&self, path: &Path, cancel: &AtomicBool) -> Result<KernelSpec, PullError> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let kernel = self.paths.kernel(&name, path, None, &[], cancel)?;
+        Ok(KernelSpec {
+            name: format!("path:{name}"),
+            arch: kernel.arch,
+            provider: Provider::Path { path: path.to_path_buf() },
+            cmdline: Vec::new(),
+        })
     }
 
     /// The kernel that a spec asks for, fetched or built where it is not here. Looks for a newer
@@ -86,6 +108,31 @@ impl Kernels {
                 None => unreachable!("a path is a kernel or an error"),
             },
         }
+    }
+
+    /// All that is known of a symbol of a kernel, as text. For a kernel from source its Kconfig files
+    /// are read, so that conditions can be named.
+    ///
+    /// # Errors
+    /// The kernel's configuration or source cannot be read.
+    pub fn describe(
+        &self,
+        spec: &KernelSpec,
+        kernel: &Kernel,
+        symbol: &str,
+        cancel: &AtomicBool,
+    ) -> Result<String, PullError> {
+        let config = kernel.config()?;
+        if !matches!(spec.provider, Provider::Source { .. }) {
+            return Ok(describe(symbol, config, None, None).to_string());
+        }
+        let recipe = Recipe::load(spec, &self.project)?;
+        let source = self.sources.look(&recipe.source, &self.apt, false, &mut |_| {}, cancel)?;
+        let tree = self.sources.check_out(&source, &self.apt, &mut |_| {}, cancel)?;
+        let target = Target::of_source(&tree.path(), spec.arch)?;
+        let merged = merge(&recipe.fragments, target).map_err(several)?;
+        let kconfig = KconfigTree::read(&tree.path(), spec.arch)?;
+        Ok(describe(symbol, config, Some(&kconfig), Some(&merged)).to_string())
     }
 
     /// What the recipe's source is now, unless that wants the network.

@@ -39,8 +39,8 @@ pub use entry::{Origin, Package};
 pub use explain::{Explanation, explain};
 pub use fragment::{Fragment, Request, Target};
 pub use kconfig::{Kconfig, Value};
-pub use kernels::Kernels;
 pub use kconfig_language::Tree as KconfigTree;
+pub use kernels::Kernels;
 pub use merge::{Asked, Merged, merge};
 pub use modinfo::index_modules;
 pub use modules::{MODULES, module_for};
@@ -110,6 +110,16 @@ impl Kernel {
         let text = std::fs::read(&self.config_file)
             .map_err(|e| Diagnostic::io("read", &self.config_file, &e))?;
         Ok(self.config.get_or_init(|| Kconfig::parse(&String::from_utf8_lossy(&text))))
+    }
+
+    /// Its `.config` as it is.
+    ///
+    /// # Errors
+    /// As [`Kernel::config`].
+    pub fn config_text(&self) -> Result<String> {
+        let text = std::fs::read(&self.config_file)
+            .map_err(|e| Diagnostic::io("read", &self.config_file, &e))?;
+        Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
     /// The means to notice its own faults that it was built with.

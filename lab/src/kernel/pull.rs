@@ -164,7 +164,11 @@ impl Store {
     }
 
     /// Waits until nobody else pulls for this spec; also says whether there was a wait.
-    pub(super) fn turn(&self, spec: &KernelSpec, watch: &mut Watch) -> Result<(Flock<File>, bool), PullError> {
+    pub(super) fn turn(
+        &self,
+        spec: &KernelSpec,
+        watch: &mut Watch,
+    ) -> Result<(Flock<File>, bool), PullError> {
         let path = self.by_spec(spec, "lock");
         let trouble = |e: &io::Error| Diagnostic::io("lock", &path, e);
         let mut options = OpenOptions::new();
@@ -200,7 +204,12 @@ impl Store {
     }
 
     /// Renames a finished entry into place. One that is there already is kept if it is sound.
-    pub(super) fn install(&self, entry: &Path, key: &KernelKey, spec: &KernelSpec) -> Result<Kernel> {
+    pub(super) fn install(
+        &self,
+        entry: &Path,
+        key: &KernelKey,
+        spec: &KernelSpec,
+    ) -> Result<Kernel> {
         let target = self.root.join(key.as_str());
         if let Some(kernel) = self.open_entry(key, spec)? {
             return Ok(kernel);

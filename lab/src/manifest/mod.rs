@@ -179,6 +179,45 @@ pub struct MatrixSpec {
     pub cases: Vec<String>,
 }
 
+impl Provider {
+    /// Whether two manifests' words mean the same kernel, whatever went into it at the time.
+    pub fn same_wish(&self, other: &Self) -> bool {
+        let bare = |provider: &Self| {
+            let mut bare = provider.clone();
+            if let Self::Source { inputs, .. } = &mut bare {
+                *inputs = None;
+            }
+            bare
+        };
+        bare(self) == bare(other)
+    }
+}
+
+impl KernelSpec {
+    /// This kernel with more patches (series or files) and options (`SYMBOL=value`), under a name
+    /// that says so.
+    ///
+    /// # Errors
+    /// It is not built from source, so that nothing can be changed about it.
+    pub fn varied(&self, patches: &[String], config: &[String]) -> Result<Self> {
+        let mut varied = self.clone();
+        let Provider::Source { patches: old, config: options, .. } = &mut varied.provider else {
+            return Err(Diagnostic::usage(format!(
+                "{} is not built here: patches and options need a kernel from source",
+                self.name
+            ))
+            .help("name one with `source = ...` in lab.toml, for example -k uml-6.1-src"));
+        };
+        old.extend(patches.iter().cloned());
+        options.extend(config.iter().cloned());
+        for word in patches.iter().chain(config) {
+            let short = word.rsplit('/').next().unwrap_or(word);
+            varied.name.push_str(&format!("+{}", short.trim_end_matches(".patch")));
+        }
+        Ok(varied)
+    }
+}
+
 impl Arch {
     /// The backend of this architecture.
     pub fn backend(self) -> Backend {

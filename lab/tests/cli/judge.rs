@@ -7,7 +7,7 @@ use lab::case::{
     Dispatcher, Evidence, Expected, Judge, Options, Outcome, Selection, Verdict, Workshop, judge,
 };
 use lab::cli::Cancel;
-use lab::kernel::{AptSource, Store};
+use lab::kernel::{AptSource, Kernels};
 use lab::machine::{Ending, Isolation, sandbox};
 use lab::manifest::Project;
 use lab::report::{RunResult, Sink, What};
@@ -98,8 +98,7 @@ impl Sink for Collected {
 fn judged_by(lab: &Lab, judge: Judge, cases: &[&str]) -> Vec<RunResult> {
     let project = Project::load(&lab.project()).unwrap();
     let workshop = Workshop {
-        store: Store::open(&cache()).unwrap(),
-        apt: AptSource::default(),
+        kernels: Kernels::open(&cache(), &project.root, AptSource::default()).unwrap(),
         cache: cache(),
         runs: lab.path(".lab/runs"),
         runtime: lab.tmp(),
