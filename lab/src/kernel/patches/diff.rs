@@ -211,8 +211,8 @@ fn hunk_lines(lines: &[&[u8]], mut old: usize, mut new: usize) -> usize {
 
 /// The name in `a/NAME b/NAME`, with its prefix, if both are the same.
 fn same_name(rest: &str) -> Option<String> {
-    if rest.starts_with('"') {
-        let end = rest[1..].find("\" ")? + 2;
+    if let Some(quoted) = rest.strip_prefix('"') {
+        let end = quoted.find("\" ")? + 2;
         let (old, new) = (unquoted(&rest[..end]), unquoted(rest[end..].trim()));
         let plain = |name: &str| name.split_once('/').map(|(_, name)| name.to_string());
         return (plain(&old) == plain(&new)).then_some(old);

@@ -65,6 +65,30 @@ pub(super) fn failure(
     Diagnostic::usage(begin).help("git apply --check in a copy of the source says more")
 }
 
+/// Whether each hunk that does not match to the letter fits one place, and one only, when `context`
+/// lines around its changes have to match, and is not there already.
+pub(super) fn has_one_place(scratch: &Path, patch: &Patch, context: usize) -> bool {
+    hunks(&patch.text, patch.strip).iter().all(|hunk| {
+        let Some(target) = &hunk.old else { return true };
+        let Ok(text) = std::fs::read(scratch.join(target)) else { return false };
+        let lines: Vec<&[u8]> = text.split(|b| *b == b'\n').collect();
+        if find(&lines, &hunk.before).is_some() {
+            return true;
+        }
+        let ahead = hunk.before.iter().zip(&hunk.after).take_while(|(a, b)| a == b).count();
+        let pairs = hunk.before.iter().rev().zip(hunk.after.iter().rev());
+        let behind = pairs.take_while(|(a, b)| a == b).count();
+        let from = ahead.saturating_sub(context);
+        let to = hunk.before.len() - behind.saturating_sub(context).min(hunk.before.len());
+        let Some(wanted) = hunk.before.get(from..to).filter(|wanted| !wanted.is_empty()) else {
+            return false;
+        };
+        let fits = |window: &&[&[u8]]| window.iter().zip(wanted).all(|(a, b)| *a == b);
+        let places = lines.windows(wanted.len()).filter(fits).take(2).count();
+        places == 1 && find(&lines, &hunk.after).is_none()
+    })
+}
+
 /// The target is not there: perhaps it moved.
 fn missing(tree: &Path, begin: &str, target: &Path) -> Diagnostic {
     let message = format!("{begin}: the source has no {}", target.display());

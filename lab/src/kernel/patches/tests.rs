@@ -156,6 +156,25 @@ fn fuzz_is_taken_and_reported_and_an_offset_is_neither() {
 }
 
 #[test]
+fn fuzz_does_not_change_another_line_that_looks_alike() {
+    let (_root, mut tree) = tree();
+    // As in hostfs_kern.c: the same line twice, and the patch is about one of them.
+    let base = "--- a/fs/inode.c\n+++ b/fs/inode.c\n@@ -2,2 +2,4 @@\n beta\n+name(old)\n+check\n gamma\n@@ -8,2 +10,4 @@\n theta\n+name(old)\n+check\n iota\n";
+    let fix = "--- a/fs/inode.c\n+++ b/fs/inode.c\n@@ -9,5 +9,5 @@\n eta\n theta!\n-name(old)\n+name(new)\n check\n iota\n";
+    let list = [patch("base.patch", base), patch("fix.patch", fix)];
+    let applied = tree.with_patches(&list).map(|applied| applied.fuzz);
+    // One line of context more than "check" is needed to tell them apart.
+    assert!(applied.unwrap_err().message().contains("fix.patch does not apply after base.patch"));
+    let other = fix.replace("theta!", "theta").replace(" eta", " eta!");
+    let list = [patch("base.patch", base), patch("fix.patch", &other)];
+    assert_eq!(tree.with_patches(&list).unwrap().fuzz.len(), 1);
+    let text = read(&tree, "fs/inode.c");
+    assert!(text.find("name(old)").unwrap() < text.find("name(new)").unwrap());
+    let list = [list[0].clone(), list[1].clone(), list[1].clone()];
+    assert!(tree.with_patches(&list).is_err(), "a second time it would go to the other line");
+}
+
+#[test]
 fn a_crash_between_the_files_is_made_good() {
     let (_root, mut tree) = tree();
     // As with_patches stops after it noted what it is about to do and wrote one of two files.

@@ -5,6 +5,7 @@ use std::fs::Metadata;
 use std::io;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::time::SystemTime;
 
 use super::super::PullError;
@@ -76,32 +77,87 @@ pub(super) fn list(root: &Path, watch: &mut Watch) -> Result<Listing, PullError>
     Ok(Listing { files, checkout })
 }
 
-/// Everything below `root` that is not a build's product.
+/// Everything below `root` that is not a build's product, in no order.
 pub(super) fn walk(root: &Path, now: i64) -> Result<Vec<Found>, (PathBuf, io::Error)> {
     let built_in = products::was_built_in(root);
-    let mut files = Vec::with_capacity(1 << 14);
-    let mut folders = vec![PathBuf::new()];
-    while let Some(folder) = folders.pop() {
-        let full = root.join(&folder);
-        let failed = |e| (full.clone(), e);
-        for item in std::fs::read_dir(&full).map_err(failed)? {
-            let item = item.map_err(failed)?;
-            let path = folder.join(item.file_name());
-            let kind = item.file_type().map_err(failed)?;
-            if kind.is_dir() {
-                if !products::is_product_folder(root, &path) {
-                    folders.push(path);
+    // Folders that nobody has read yet, and how many are being read: more may come of those.
+    let pending = Mutex::new((vec![PathBuf::new()], 0_usize));
+    let work = || -> Result<Vec<Found>, (PathBuf, io::Error)> {
+        let mut files = Vec::with_capacity(1 << 14);
+        loop {
+            let folder = {
+                let mut pending = pending.lock().unwrap_or_else(|broken| broken.into_inner());
+                match pending.0.pop() {
+                    Some(folder) => {
+                        pending.1 += 1;
+                        folder
+                    }
+                    None if pending.1 == 0 => return Ok(files),
+                    None => {
+                        drop(pending);
+                        std::thread::yield_now();
+                        continue;
+                    }
                 }
-            } else if (kind.is_file() || kind.is_symlink()) && !products::is_product_file(&path) {
-                let stamp = Stamp::of(&item.metadata().map_err(|e| (item.path(), e))?, now);
-                let program = built_in && stamp.executable && products::is_program(&item.path());
-                if !program {
-                    files.push(Found { path, stamp });
+            };
+            let mut below = Vec::new();
+            let read = read_folder(root, &folder, (built_in, now), &mut files, &mut below);
+            let mut pending = pending.lock().unwrap_or_else(|broken| broken.into_inner());
+            pending.1 -= 1;
+            match read {
+                Ok(()) => pending.0.append(&mut below),
+                Err(error) => {
+                    pending.0.clear();
+                    return Err(error);
                 }
             }
         }
+    };
+    let workers = std::thread::available_parallelism().map_or(2, |n| n.get()).clamp(1, 4);
+    std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..workers).map(|_| scope.spawn(work)).collect();
+        let mut files = Vec::new();
+        for handle in handles {
+            match handle.join() {
+                Ok(some) => files.append(&mut some?),
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        }
+        Ok(files)
+    })
+}
+
+/// The files of one folder go to `files`, the folders in it to `below`.
+fn read_folder(
+    root: &Path,
+    folder: &Path,
+    (built_in, now): (bool, i64),
+    files: &mut Vec<Found>,
+    below: &mut Vec<PathBuf>,
+) -> Result<(), (PathBuf, io::Error)> {
+    let full = root.join(folder);
+    let failed = |e| (full.clone(), e);
+    for item in std::fs::read_dir(&full).map_err(failed)? {
+        let item = item.map_err(failed)?;
+        let path = folder.join(item.file_name());
+        let kind = item.file_type().map_err(failed)?;
+        if kind.is_dir() {
+            if !products::is_product_folder(root, &path) {
+                below.push(path);
+            }
+        } else if (kind.is_file() || kind.is_symlink()) && !products::is_product_file(&path) {
+            let stamp = match item.metadata() {
+                Ok(meta) => Stamp::of(&meta, now),
+                // It went away in this moment.
+                Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+                Err(e) => return Err((item.path(), e)),
+            };
+            if !(built_in && stamp.executable && products::is_program(&item.path())) {
+                files.push(Found { path, stamp });
+            }
+        }
     }
-    Ok(files)
+    Ok(())
 }
 
 /// The stamps of what git lists: a deleted file is still in its index, a product may be tracked.

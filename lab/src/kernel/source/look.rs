@@ -103,9 +103,13 @@ impl Sources {
 
     fn look_folder(&self, path: PathBuf, watch: &mut Watch) -> Result<Found, PullError> {
         kernel_version(&path)?;
-        let listing = list(&path, watch)?;
         let lineage = identity(&["folder", &path.to_string_lossy()]);
-        let index = Index::read(&self.root.join(&lineage).join("index"));
+        let index_file = self.root.join(&lineage).join("index");
+        let (listing, index) = std::thread::scope(|scope| {
+            let index = scope.spawn(|| Index::read(&index_file));
+            (list(&path, watch), index.join().unwrap_or_default())
+        });
+        let listing = listing?;
         let id = Index::identity(index.as_ref(), &path, &listing.files)
             .map_err(|e| Diagnostic::io("read", &path, &e))?;
         let found = Findings { listing: Some(Arc::new(listing)), ..Findings::default() };
