@@ -17,7 +17,7 @@ fn sleeps(lab: &Lab, seconds: u32) {
 fn what_runs_is_shown_while_it_runs() {
     let Some(lab) = lab_for(&["uml-6.1"]) else { return };
     sleeps(&lab, 1);
-    let mut pty = Pty::start(&lab, &["run", "sleeps", "--no-pending"], (100, 30));
+    let pty = Pty::start(&lab, &["run", "sleeps", "--no-pending"], (100, 30));
     let (text, code) = pty.end();
     assert_eq!(code, 1, "{text}");
     assert!(text.contains("step 2/2: sleep 1") && text.contains("1s"), "{text:?}");

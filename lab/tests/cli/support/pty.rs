@@ -65,9 +65,10 @@ impl Pty {
         self.session.send_line(line).unwrap();
     }
 
-    /// Everything up to the end, and the exit code.
+    /// Everything up to the end, and the exit code. The terminal goes with it: rexpect's thread
+    /// reads an ended one without a pause.
     #[track_caller]
-    pub fn end(&mut self) -> (String, i32) {
+    pub fn end(mut self) -> (String, i32) {
         let rest = self.session.exp_eof().unwrap_or_else(|e| panic!("no end: {e}"));
         match waitpid(Pid::from_raw(self.pid.cast_signed()), None).unwrap() {
             // rexpect takes bytes for characters; what was written is UTF-8.
