@@ -104,7 +104,11 @@ impl Bare {
         let script = script(&Instance::new(&case, BTreeMap::new()), &kernel, root);
         std::fs::write(folder.path().join("script"), script).expect("the script is written");
         std::fs::create_dir(folder.path().join("state")).expect("the state folder is made");
-        let words = lab::case::default_cmdline(&case);
+        let mut words = lab::case::default_cmdline(&case);
+        // As the lab's machine has them.
+        for word in ["lpj=36000000", "printk.time=1", "ignore_loglevel"] {
+            words.push(word.into());
+        }
         Self { kernel, image, folder, words }
     }
 

@@ -257,9 +257,9 @@ fn tampered_mirrors_are_refused() {
     // A folder's name with a blank and a quote goes through apt unharmed.
     let odd = tempfile::Builder::new().prefix("odd \"name ").tempdir().unwrap();
     let mirror = local_mirror();
-    let [kernel, libc] =
-        ["user-mode-linux", "libc6"].map(|package| pool_path(mirror.path(), package));
-    for file in [&kernel, &libc] {
+    let packages = ["user-mode-linux", "libc6", "libgcc-s1"];
+    let [kernel, libc, unwinder] = packages.map(|package| pool_path(mirror.path(), package));
+    for file in [&kernel, &libc, &unwinder] {
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
     }
 
@@ -270,7 +270,7 @@ fn tampered_mirrors_are_refused() {
     // The true packages: the mirror itself is good.
     let debs = tempfile::tempdir().unwrap();
     let base = AptSource::default().url().unwrap();
-    for file in [&kernel, &libc] {
+    for file in [&kernel, &libc, &unwinder] {
         let url = format!("{base}/{}", file.strip_prefix(mirror.path()).unwrap().display());
         let status = Command::new("/usr/lib/apt/apt-helper")
             .args(["-o", "APT::Sandbox::User=root", "download-file", &url])

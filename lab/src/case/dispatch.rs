@@ -66,7 +66,7 @@ impl Dispatcher<'_> {
     /// Runs everything, reports it, writes the pending snapshots once, and returns the exit code.
     ///
     /// # Errors
-    /// Pending snapshots that cannot be written.
+    /// None today; what goes wrong is an outcome, or a note and an exit code.
     pub fn run(&self, requests: &[Request]) -> Result<u8> {
         let jobs = self.options.jobs.clamp(1, requests.len().max(1));
         let runs = requests.iter().enumerate().map(|(i, r)| r.run_ref(i)).collect();
@@ -90,15 +90,23 @@ impl Dispatcher<'_> {
                 }
             }
         }
-        let written = pending.write_all()?;
-        if !written.is_empty() {
-            let note = |f: snapshot::PendingFile| PendingNote { case: f.case, path: f.path };
-            self.sink.emit(What::Pending { files: written.into_iter().map(note).collect() });
-        }
-        let exit = match self.cancelled.load(Ordering::SeqCst) {
+        let mut exit = match self.cancelled.load(Ordering::SeqCst) {
             true => 130,
             false => tally.exit_code(self.options.fail_flaky),
         };
+        match pending.write_all() {
+            Ok(written) if written.is_empty() => {}
+            Ok(written) => {
+                let note = |f: snapshot::PendingFile| PendingNote { case: f.case, path: f.path };
+                self.sink.emit(What::Pending { files: written.into_iter().map(note).collect() });
+            }
+            // The runs are decided all the same; only a worse code than theirs is taken from it.
+            Err(error) => {
+                let text = format!("a transcript could not be left for review: {error}");
+                self.sink.emit(What::Note { text });
+                exit = if exit == 0 || exit == 4 { 3 } else { exit };
+            }
+        }
         self.sink.emit(What::Ended { tally, exit });
         Ok(exit)
     }
@@ -164,6 +172,9 @@ impl Dispatcher<'_> {
                         }
                         let request = &requests[number];
                         let _room = memory.take(request.instance.case.machine.memory);
+                        if self.cancelled.load(Ordering::SeqCst) {
+                            break;
+                        }
                         self.sink.emit(What::RunStarted { run: request.run_ref(number) });
                         let (result, candidate) =
                             self.one(number, request, &kernels[&request.kernel.name]);
@@ -240,7 +251,7 @@ impl Dispatcher<'_> {
             &request.kernel,
             kernel,
             image,
-            request.twin_of.clone(),
+            (request.twin_of.clone(), request.review),
             (folder.path(), scratch.path()),
         )?;
         folder.write_json("plan.json", &prepared.plan)?;

@@ -31,7 +31,9 @@ pub struct Evidence {
     /// Mounts that PID 1 could not undo at the end, with the errno's words. No fault in itself: a
     /// case may leave a device in use.
     pub left_mounted: Vec<String>,
-    /// The kernel log was read to its end and scanned.
+    /// /proc/sys/kernel/tainted at the end; `None` where PID 1 could not read it.
+    pub tainted: Option<u64>,
+    /// The kernel log was read to its end and scanned, and the kernel dropped nothing of it.
     pub log_complete: bool,
     /// Bytes on the terminal that the records account for.
     pub terminal_expected: u64,

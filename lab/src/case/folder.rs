@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::SystemTime;
 
 use nix::fcntl::{Flock, FlockArg};
 use serde::Serialize;
@@ -57,7 +58,8 @@ impl RunFolder {
                     let lock = path.join("lock");
                     let file =
                         File::create(&lock).map_err(|e| Diagnostic::io("make", &lock, &e))?;
-                    let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
+                    // Another lab that lists runs may hold it for a moment.
+                    let lock = Flock::lock(file, FlockArg::LockExclusive)
                         .map_err(|(_, e)| Diagnostic::io("lock", &lock, &e.into()))?;
                     return Ok(Self { path, id, _lock: lock });
                 }
@@ -108,17 +110,21 @@ pub fn list(runs: &Path) -> Result<Vec<RunInfo>> {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(e) => return Err(Diagnostic::io("read", runs, &e)),
     };
-    let mut list: Vec<RunInfo> = entries
+    let mut list: Vec<(SystemTime, RunInfo)> = entries
         .flatten()
-        .filter(|entry| entry.path().join("lock").exists())
+        // A shell has a folder too, and neither plan nor result.
+        .filter(|e| ["plan.json", "result.json"].iter().any(|file| e.path().join(file).exists()))
         .map(|entry| {
             let path = entry.path();
             let id = entry.file_name().to_string_lossy().into_owned();
-            RunInfo { id, state: state(&path), path }
+            // The lock is made first, and never written to.
+            let lock = std::fs::metadata(path.join("lock")).and_then(|meta| meta.modified());
+            let started = lock.unwrap_or(SystemTime::UNIX_EPOCH);
+            (started, RunInfo { id, state: state(&path), path })
         })
         .collect();
-    list.sort_by(|a, b| a.id.cmp(&b.id));
-    Ok(list)
+    list.sort_by(|(a, x), (b, y)| (a, &x.id).cmp(&(b, &y.id)));
+    Ok(list.into_iter().map(|(_, run)| run).collect())
 }
 
 fn state(path: &Path) -> RunState {
@@ -173,6 +179,9 @@ mod tests {
         let first = RunFolder::create(&runs, "a").unwrap();
         let second = RunFolder::create(&runs, "a").unwrap();
         assert_eq!((first.id(), second.id()), ("a", "a.2"));
+        assert!(list(&runs).unwrap().is_empty(), "neither has a plan");
+        first.write("plan.json", b"{}").unwrap();
+        second.write("plan.json", b"{}").unwrap();
         drop(second);
         let states = list(&runs).unwrap();
         assert!(matches!(states[0].state, RunState::Running));

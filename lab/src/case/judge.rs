@@ -106,7 +106,10 @@ fn missing(evidence: &Evidence, expected: &Expected) -> Vec<Reason> {
         incomplete_steps(evidence, expected, &mut incomplete);
     }
     if !evidence.log_complete {
-        incomplete("the kernel log was not read to its end".into());
+        incomplete("the kernel log is not whole".into());
+    }
+    if let Some(words) = unexplained_taint(evidence) {
+        incomplete(words);
     }
     if evidence.terminal_seen != evidence.terminal_expected || !evidence.terminal_complete {
         incomplete(format!(
@@ -120,11 +123,26 @@ fn missing(evidence: &Evidence, expected: &Expected) -> Vec<Reason> {
     reasons
 }
 
+/// Bits of /proc/sys/kernel/tainted that a splat sets: bad page, oops, warning, soft lockup
+/// (Documentation/admin-guide/tainted-kernels.rst: 5, 7, 9, 14).
+const SPLAT_TAINTS: u64 = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14;
+
+/// A kernel that says of itself that it had a splat, in a log that has none: the log lost it.
+fn unexplained_taint(evidence: &Evidence) -> Option<String> {
+    let taint = evidence.tainted? & SPLAT_TAINTS;
+    (taint != 0 && evidence.splats.is_empty()).then(|| {
+        format!("the kernel is tainted ({taint:#x}) as by a splat, and its log shows none")
+    })
+}
+
 fn incomplete_steps(evidence: &Evidence, expected: &Expected, incomplete: &mut impl FnMut(String)) {
     let Some(counted) = evidence.end else {
         return incomplete("the end record never came".into());
     };
     let ended = evidence.steps.iter().filter(|s| s.status.is_some()).count();
+    if expected.steps.is_empty() {
+        incomplete("there was no step to run".into());
+    }
     if ended != counted as usize || ended != evidence.steps.len() {
         incomplete(format!("{ended} steps were reported and {counted} counted at the end"));
     }
@@ -180,12 +198,20 @@ pub fn settle(
     match verdict.outcome {
         Outcome::Pass => Outcome::Fixed,
         Outcome::Fail => {
-            let only_output = verdict.reasons.iter().all(|reason| {
-                matches!(reason, Reason::Status { .. } | Reason::Output | Reason::Unreviewed)
+            let of_transcript =
+                |r: &Reason| r.is_of_the_transcript() || matches!(r, Reason::Unreviewed);
+            let same_transcript = known_transcript == Some(transcript);
+            let as_accepted = verdict.reasons.iter().all(of_transcript) && same_transcript;
+            let as_listed = listed.signature.as_deref().is_some_and(|wanted| {
+                let same = |reason: &Reason| match reason {
+                    Reason::Splat(splat) => signature_of(splat) == wanted,
+                    // What a splat, hang or timeout cut short differs by nature.
+                    _ if of_transcript(reason) => same_transcript || verdict.is_cut_short(),
+                    _ => true,
+                };
+                verdict.signature().is_some_and(|s| s.0 == wanted)
+                    && verdict.reasons.iter().all(same)
             });
-            let as_accepted = only_output && known_transcript == Some(transcript);
-            let as_listed = listed.signature.is_some()
-                && listed.signature.as_deref() == verdict.signature().map(|s| s.0.as_str());
             if as_accepted || as_listed { Outcome::Known } else { Outcome::Fail }
         }
         other => other,
@@ -217,6 +243,12 @@ impl Verdict {
         self.signature.as_ref()
     }
 
+    /// Whether the run ended before its steps did.
+    fn is_cut_short(&self) -> bool {
+        let cut = |r: &Reason| matches!(r, Reason::Incomplete(_) | Reason::Died(_));
+        self.reasons.iter().any(cut)
+    }
+
     /// `OUTCOME` or `OUTCOME:REASON`, as twins name it.
     pub fn code(&self) -> String {
         match self.reasons.first() {
@@ -225,14 +257,17 @@ impl Verdict {
         }
     }
 
-    /// Whether this is what a twin must end in: `OUTCOME`, or `OUTCOME:REASON` where the reason may
-    /// be any of the verdict's.
+    /// Whether this is what a twin must end in: `OUTCOME`, or `OUTCOME:REASON` where the reason
+    /// decides; among statuses, output and assertions any of them does.
     pub fn is(&self, must: &str) -> bool {
         match must.split_once(':') {
             Some((outcome, reason)) => {
-                outcome == self.outcome.name() && self.reasons.iter().any(|r| r.kind() == reason)
+                let decides = self.reasons.first().is_some_and(|first| first.kind() == reason);
+                let among = self.reasons.iter().all(Reason::is_of_the_transcript)
+                    && self.reasons.iter().any(|r| r.kind() == reason);
+                outcome == self.outcome.name() && (decides || among)
             }
-            None => must == self.outcome.name(),
+            None => must == self.outcome.name() && !self.reasons.iter().any(Reason::proves_nothing),
         }
     }
 }
@@ -298,6 +333,7 @@ mod tests {
     fn complete_evidence_passes() {
         assert_eq!(code(|_, _| {}), "pass");
         assert_eq!(code(|_, x| x.steps[1].status = StatusRule::Any), "pass");
+        assert_eq!(code(|e, _| e.tainted = Some(1 << 12)), "pass", "out-of-tree module");
     }
 
     /// Every single piece of evidence is needed: without it there is no pass.
@@ -315,6 +351,8 @@ mod tests {
         assert_eq!(code(|e, _| (e.end, _) = (Some(1), e.steps.truncate(1))), "broken:incomplete");
         assert_eq!(code(|e, _| e.steps[1].status = None), "broken:incomplete");
         assert_eq!(code(|e, _| e.log_complete = false), "broken:incomplete");
+        assert_eq!(code(|e, _| e.tainted = Some(1 << 9)), "broken:incomplete");
+        assert_eq!(code(|_, x| x.steps.clear()), "broken:incomplete");
         assert_eq!(code(|e, _| e.terminal_seen = 6), "broken:incomplete");
         assert_eq!(code(|e, _| e.terminal_complete = false), "broken:incomplete");
         assert_eq!(code(|e, _| e.ending = None), "broken:incomplete");
@@ -382,6 +420,55 @@ mod tests {
             }),
             "broken:incomplete"
         );
+    }
+
+    #[test]
+    fn twins_hold_for_the_deciding_reason_only() {
+        let holds = |must: &str, change: fn(&mut Evidence, &mut Expected)| {
+            let (mut evidence, mut expected) = complete();
+            change(&mut evidence, &mut expected);
+            judge(&evidence, &expected).is(must)
+        };
+        assert!(holds("fail:output", |e, _| e.transcript = "$ y\n".into()));
+        assert!(holds("fail:output", |e, _| {
+            e.transcript = "$ y\n".into();
+            e.steps[1].status = Some(1);
+        }));
+        assert!(holds("fail", |e, _| e.transcript = "$ y\n".into()));
+        assert!(!holds("fail:output", |e, _| {
+            e.transcript = "$ y\n".into();
+            e.splats.push(splat());
+        }));
+        assert!(!holds("fail", |_, x| x.snapshot = None));
+        assert!(!holds("broken", |e, _| e.interrupted = true));
+        assert!(!holds("broken", |e, _| e.not_started = Some("no room".into())));
+        assert!(!holds("fail:output", |_, _| {}));
+    }
+
+    #[test]
+    fn a_listed_signature_covers_nothing_else() {
+        let (mut evidence, expected) = complete();
+        evidence.splats.push(splat());
+        let known = Known {
+            case: "c".into(),
+            kernel: vec!["*".into()],
+            reason: "r".into(),
+            signature: Some(signature_of(&splat())),
+        };
+        let settled = |evidence: &Evidence| {
+            let verdict = judge(evidence, &expected);
+            settle(&verdict, Some(&known), None, &evidence.transcript)
+        };
+        assert_eq!(settled(&evidence), Outcome::Known);
+        let mut other = evidence.clone();
+        other.splats.push(
+            Splat::find("[    2.000000] BUG: KASAN: use-after-free in g+0x1/0x2", 9).unwrap(),
+        );
+        assert_eq!(settled(&other), Outcome::Fail);
+        evidence.transcript = "$ changed\n".into();
+        assert_eq!(settled(&evidence), Outcome::Fail);
+        evidence.end = None;
+        assert_eq!(settled(&evidence), Outcome::Known);
     }
 
     #[test]

@@ -22,6 +22,6 @@ pub use judge::{Expected, Verdict, judge, settle};
 pub use needs::missing;
 pub use observe::{Observation, Watch, observe};
 pub use plan::{Instance, PlannedKernel, RunPlan, TwinOf, default_cmdline};
-pub use prepare::{Prepared, Workshop, new_nonce, start};
+pub use prepare::{DISKS, Prepared, Workshop, new_nonce, start};
 pub use request::{Request, Selection};
 pub use verdict::{Outcome, Reason, Signature};

@@ -1,7 +1,7 @@
 //! What a case cannot do without, held against a kernel: a reason to skip, or nothing.
 
 use crate::kernel::{Kernel, Value};
-use crate::manifest::{Action, Case, Clock, Result};
+use crate::manifest::{Action, Backend, Case, Clock, Result};
 
 /// Why `case` cannot run on `kernel`; `None` where it can.
 ///
@@ -35,6 +35,12 @@ pub fn missing(case: &Case, kernel: &Kernel) -> Result<Option<String>> {
     }
     if case.machine.clock == Clock::Virtual {
         return Ok(Some("the virtual clock is not there yet".into()));
+    }
+    if !case.asserts.is_empty() {
+        return Ok(Some("assertions on measures are not there yet".into()));
+    }
+    if case.machine.cpus > 1 && backend == Backend::Uml {
+        return Ok(Some(format!("it wants {} processors, and UML has one", case.machine.cpus)));
     }
     if !case.machine.trace.is_empty() {
         return Ok(Some("traces are not there yet".into()));

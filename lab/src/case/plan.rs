@@ -49,6 +49,8 @@ pub struct RunPlan {
     pub lab: String,
     /// What is run.
     pub instance: Instance,
+    /// Whether there is a transcript to be held against at all.
+    pub review: bool,
     /// For a twin: what it is a changed copy of.
     pub twin_of: Option<TwinOf>,
     /// On what.
@@ -105,7 +107,7 @@ pub fn default_cmdline(case: &Case) -> Vec<String> {
             .modules
             .iter()
             .any(|module| module.starts_with("raid4") || module == "raid6_pq");
-    let mut words = vec!["printk.time=1".to_string(), "pty.legacy_count=0".to_string()];
+    let mut words = vec!["pty.legacy_count=0".to_string()];
     if !wants {
         words.push("initcall_blacklist=raid6_select_algo,raid6_init".into());
     }

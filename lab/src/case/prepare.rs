@@ -74,7 +74,7 @@ impl Workshop {
         spec: &KernelSpec,
         kernel: &Kernel,
         image: Image,
-        twin_of: Option<TwinOf>,
+        (twin_of, review): (Option<TwinOf>, bool),
         (folder, scratch): (&Path, &Path),
     ) -> Result<Prepared> {
         let case = &instance.case;
@@ -87,6 +87,9 @@ impl Workshop {
         }
         let mut cmdline = default_cmdline(case);
         cmdline.extend(kernel.cmdline.iter().chain(&case.machine.cmdline).cloned());
+        // Last, so that nothing takes them back: splats are known by printk's stamp, and a level
+        // that hides warnings would make a silent kernel look like a healthy one.
+        cmdline.extend(["printk.time=1".to_string(), "ignore_loglevel".to_string()]);
         let programs: BTreeMap<String, String> = case
             .needs
             .programs
@@ -101,6 +104,7 @@ impl Workshop {
             lab: env!("CARGO_PKG_VERSION").to_string(),
             instance: instance.clone(),
             twin_of,
+            review,
             kernel: PlannedKernel {
                 spec: spec.clone(),
                 key: kernel.key.to_string(),

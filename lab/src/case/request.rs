@@ -7,6 +7,9 @@ use super::plan::{Instance, TwinOf};
 use crate::manifest::{Case, Diagnostic, KernelSpec, Project, Result};
 use crate::report::RunRef;
 
+/// The tag of cases that a command runs only when they are asked for.
+const SLOW: &str = "slow";
+
 /// What to select runs by.
 #[derive(Clone, Debug, Default)]
 pub struct Selection {
@@ -14,6 +17,8 @@ pub struct Selection {
     pub cases: Vec<String>,
     /// Names or globs of kernels; empty: the project's default.
     pub kernels: Vec<String>,
+    /// Only cases with one of these tags; empty: any, but for `slow` where no case is named.
+    pub tags: Vec<String>,
     /// The cases' twins too.
     pub twins: bool,
 }
@@ -32,6 +37,14 @@ pub struct Request {
 }
 
 impl Selection {
+    fn wants(&self, case: &Case) -> bool {
+        match (self.tags.is_empty(), self.cases.is_empty()) {
+            (true, true) => !case.tags.iter().any(|tag| tag == SLOW),
+            (true, false) => true,
+            (false, _) => case.tags.iter().any(|tag| self.tags.contains(tag)),
+        }
+    }
+
     /// The runs that follow, in the order in which they are reported: case by case, each with its
     /// parameters on each kernel, then its twins.
     ///
@@ -41,6 +54,9 @@ impl Selection {
         let kernels = project.select_kernels(&self.kernels)?;
         let mut requests = Vec::new();
         for case in project.select_cases(&self.cases)? {
+            if !self.wants(case) {
+                continue;
+            }
             let instances = case.instances();
             for params in &instances {
                 for kernel in &kernels {

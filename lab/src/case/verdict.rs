@@ -98,6 +98,17 @@ impl Outcome {
 }
 
 impl Reason {
+    /// Whether it is about what the steps printed and returned: the fifth rule.
+    pub fn is_of_the_transcript(&self) -> bool {
+        matches!(self, Self::Status { .. } | Self::Output | Self::Assertion(_))
+    }
+
+    /// Whether it is about the lab's own circumstances, so that a twin that ends so shows nothing
+    /// of its case.
+    pub fn proves_nothing(&self) -> bool {
+        matches!(self, Self::Interrupted | Self::Unreviewed | Self::NotStarted(_) | Self::Host(_))
+    }
+
     /// The word that twins and reports use.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -140,7 +151,7 @@ impl std::fmt::Display for Reason {
                 write!(f, "{what} took longer than {} s", *limit_ms as f64 / 1000.0)
             }
             Self::NotStarted(why) => write!(f, "the machine did not start: {why}"),
-            Self::SetUp(what) => write!(f, "PID 1 could not prepare the guest: {what}"),
+            Self::SetUp(what) => write!(f, "PID 1 reports trouble: {what}"),
             Self::Died(how) => write!(f, "the machine died: {how}"),
             Self::Incomplete(what) => write!(f, "evidence is missing: {what}"),
             Self::ShellGone(step) => {

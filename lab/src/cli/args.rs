@@ -97,6 +97,9 @@ pub struct RunArgs {
     /// At most so many runs at once; by default as many as there are cores.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Only cases with this tag. Those tagged slow run only so, or when named.
+    #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
+    pub tags: Vec<String>,
     /// Run the cases' twins too: each proves that its case can fail.
     #[arg(long)]
     pub twins: bool,

@@ -62,6 +62,10 @@ impl Context {
     /// # Errors
     /// lab.toml is wrong, or there is no place for the cache.
     pub fn load(start: &Path) -> Result<Self> {
+        if start.to_str().is_none() {
+            return Err(Diagnostic::usage(format!("{} is not UTF-8", start.display()))
+                .help("records of runs are JSON; use a folder whose name is text"));
+        }
         let project = Project::load(start)?;
         let dirs = Dirs::from_environment(&project.root)?;
         Ok(Self { project, dirs })
@@ -88,7 +92,7 @@ impl Context {
 }
 
 /// The way to stop a command: Ctrl-C, SIGTERM and SIGHUP stop its machines and let it report; a
-/// second one ends it at once, and the lifelines end the machines.
+/// second Ctrl-C ends it at once, and the lifelines end the machines.
 #[derive(Debug)]
 pub struct Cancel {
     /// Readable, for ever, once asked to stop.
@@ -111,10 +115,11 @@ impl Cancel {
         };
         let (asked, teller) = UnixStream::pair().map_err(failed)?;
         let flag = Arc::new(AtomicBool::new(false));
+        // Only a second Ctrl-C: timeout(1) sends SIGTERM twice, to its child and to the group.
+        // The order matters: the shutdown looks at the flag before it is set.
+        signal_hook::flag::register_conditional_shutdown(SIGINT, 130, Arc::clone(&flag))
+            .map_err(failed)?;
         for signal in [SIGINT, SIGTERM, SIGHUP] {
-            // The order matters: the shutdown looks at the flag before it is set.
-            signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&flag))
-                .map_err(failed)?;
             signal_hook::flag::register(signal, Arc::clone(&flag)).map_err(failed)?;
             let teller = teller.try_clone().map_err(failed)?;
             signal_hook::low_level::pipe::register(signal, teller).map_err(failed)?;

@@ -41,7 +41,11 @@ pub fn review(context: &Context) -> Result<u8> {
                     edge::print("rejected\n\n");
                 }
                 Some("s" | "skip") => edge::print("skipped\n\n"),
-                Some("q" | "quit") | None => return Ok(0),
+                Some("q" | "quit") => return Ok(0),
+                None => {
+                    edge::print("\n");
+                    return Ok(0);
+                }
                 Some(_) => continue,
             }
             break;

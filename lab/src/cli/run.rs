@@ -19,7 +19,12 @@ use crate::report::{COMMAND, Format, Reporter, Stream, text};
 /// A wrong selection or manifest; what goes wrong in runs is their outcome.
 pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
     let requests = if args.command.is_empty() {
-        let selection = Selection { cases: args.cases, kernels: args.kernels, twins: args.twins };
+        let selection = Selection {
+            cases: args.cases,
+            kernels: args.kernels,
+            tags: args.tags,
+            twins: args.twins,
+        };
         selection.requests(&context.project)?
     } else {
         if let Some(case) = args.cases.first() {
@@ -39,7 +44,9 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
             .collect()
     };
     if requests.is_empty() {
-        edge::aside("lab: nothing to run: there is no case here (lab new NAME makes one)");
+        edge::aside(
+            "lab: nothing to run: no case is selected (lab list shows them, lab new NAME makes one)",
+        );
         return Ok(4);
     }
     if args.dry_run {

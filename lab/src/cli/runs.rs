@@ -9,8 +9,8 @@ use super::run::{cores, format, perform};
 use crate::case::{Options, Request, RunInfo, RunState, list_runs};
 use crate::machine::Isolation;
 use crate::manifest::{Diagnostic, Result};
+use crate::report::RunResult;
 use crate::report::text::{self, BAD, BOLD, DIM, LOOK, paint};
-use crate::report::{COMMAND, RunResult};
 
 /// Does what `command` says.
 ///
@@ -149,9 +149,12 @@ fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
             kernel.name, kernel.release, plan.kernel.release
         ));
     }
-    let review = plan.instance.case.name != COMMAND;
-    let twin_of = plan.twin_of.clone();
-    let request = Request { instance: plan.instance, kernel: plan.kernel.spec, twin_of, review };
+    let request = Request {
+        instance: plan.instance,
+        kernel: plan.kernel.spec,
+        twin_of: plan.twin_of,
+        review: plan.review,
+    };
     let options = Options { jobs: cores(), pending: false, fail_flaky: false };
     perform(context, &workshop, &[request], options, format(json))
 }

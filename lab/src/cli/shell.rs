@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::stdin;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::Ordering;
 use std::time::SystemTime;
 
 use lab_proto::{GuestPlan, Work};
@@ -13,7 +14,7 @@ use super::args::ShellArgs;
 use super::edge;
 use super::environment::{Cancel, Context};
 use super::run::blank_case;
-use crate::case::{Instance, RunFolder, missing, new_nonce, start};
+use crate::case::{DISKS, Instance, RunFolder, missing, new_nonce, start};
 use crate::console::{Session, attach};
 use crate::manifest::{Diagnostic, Result};
 
@@ -38,7 +39,10 @@ pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
 
     let workshop = context.workshop(args.sandbox, false)?;
     let cancel = Cancel::install()?;
-    let kernel = super::kernel::obtain(&workshop, spec, &cancel)?;
+    let kernel = match super::kernel::obtain(&workshop, spec, &cancel) {
+        Err(_) if cancel.flag.load(Ordering::SeqCst) => return Ok(130),
+        obtained => obtained?,
+    };
     if let Some(why) = missing(&case, &kernel)? {
         edge::aside(&format!("note: the case itself would be skipped: {why}"));
     }
@@ -49,7 +53,8 @@ pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
         .map_err(|e| Diagnostic::io("make a folder in", &workshop.runtime, &e))?;
     let folder = RunFolder::create(&workshop.runs, &format!("shell@{}", spec.name))?;
     let folders = (folder.path(), scratch.path());
-    let prepared = workshop.prepare(folder.id(), &instance, spec, &kernel, image, None, folders)?;
+    let prepared =
+        workshop.prepare(folder.id(), &instance, spec, &kernel, image, (None, false), folders)?;
 
     let (resized, teller) =
         UnixStream::pair().map_err(|e| Diagnostic::io("make", "a socket".as_ref(), &e))?;
@@ -84,8 +89,10 @@ pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
         folder.path(),
     )?;
     drop(machine);
+    let _ = std::fs::remove_dir_all(folder.path().join(DISKS));
     let log = folder.path().join("kernel.log");
     let died = |what: String| {
+        let what = crate::report::text::plain(&what);
         let log = crate::manifest::Project::shown(&log, &project.root).display().to_string();
         Err(Diagnostic::trouble(what).help(format!("the kernel's log is in {log}")))
     };

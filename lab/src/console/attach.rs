@@ -17,6 +17,9 @@ use super::{Flow, Log, drain};
 use crate::machine::{GuestView, Machine};
 use crate::manifest::{Diagnostic, Result, errno_words};
 
+/// Ctrl-D.
+const END_OF_TRANSMISSION: u8 = 4;
+
 /// How the session ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Session {
@@ -110,11 +113,14 @@ fn relay(
     let (mut status, mut trouble, mut ended) = (None, None, None::<Instant>);
     let mut open = [true; 5]; // log, terminal, control, words, input
     let mut words = Vec::new();
+    // Keys go to the shell, not to whatever the terminal's device does before PID 1 has it.
+    let mut shell_is_there = false;
+    let mut end_of_keys: Option<Instant> = None;
     loop {
         let channels = machine.channels();
         let more = |wanted: bool| if wanted { PollFlags::POLLOUT } else { PollFlags::empty() };
         // Keys wait in the kernel while the guest is slow to take them.
-        let keys = open[4] && to_guest.len() < 64 << 10;
+        let keys = open[4] && shell_is_there && to_guest.len() < 64 << 10;
         let fds = [
             (channels.log.as_fd(), PollFlags::POLLIN, open[0]),
             (channels.terminal.as_fd(), PollFlags::POLLIN | more(!to_guest.is_empty()), open[1]),
@@ -127,7 +133,8 @@ fn relay(
         ];
         let wanted: Vec<usize> = (0..fds.len()).filter(|&i| fds[i].2).collect();
         let mut set: Vec<_> = wanted.iter().map(|&i| PollFd::new(fds[i].0, fds[i].1)).collect();
-        match poll(&mut set, PollTimeout::from(1000u16)) {
+        let patience = if end_of_keys.is_some() { 100u16 } else { 1000 };
+        match poll(&mut set, PollTimeout::from(patience)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -165,14 +172,19 @@ fn relay(
         if ready[4] {
             match nix::unistd::read(input, &mut buffer) {
                 Ok(0) | Err(Errno::EIO) => {
-                    // End of input: as Ctrl-D on a line of its own.
-                    to_guest.push(4);
                     open[4] = false;
+                    end_of_keys = Some(Instant::now());
                 }
                 Ok(n) => to_guest.extend_from_slice(&buffer[..n]),
                 Err(Errno::EAGAIN | Errno::EINTR) => {}
                 Err(errno) => return Err(errno.into()),
             }
+        }
+        // End of input is Ctrl-D. A shell that is just changing its terminal's mode may lose one, so
+        // it is said again until the shell has ended; what then reads its input gets its end too.
+        if status.is_none() && end_of_keys.is_some_and(|due| Instant::now() >= due) {
+            to_guest.push(END_OF_TRANSMISSION);
+            end_of_keys = Some(Instant::now() + Duration::from_millis(300));
         }
         if ready[5] {
             let mut drained = [0; 64];
@@ -195,6 +207,7 @@ fn relay(
                             debug_assert!(matches!(plan.work, Work::Shell { .. }));
                             control.send_plan(plan);
                         }
+                        GuestMessage::StepStarted { .. } => shell_is_there = true,
                         GuestMessage::Trouble { what } => trouble = Some(what),
                         GuestMessage::StepEnded { status: s, .. } => status = Some(s),
                         _ => {}

@@ -7,8 +7,9 @@ use std::path::Path;
 use super::splat::Splat;
 use crate::manifest::{Diagnostic, Result};
 
-/// Splats beyond this many are counted, not kept: a kernel that warns in a loop says it once.
-const KEPT_SPLATS: usize = 32;
+/// Splats of one kind beyond this many are not kept: a kernel that warns in a loop says it often
+/// enough, and must not hide what else it says.
+const KEPT_OF_A_KIND: usize = 16;
 
 /// A line longer than this is scanned in pieces.
 const LONGEST_LINE: usize = 16 << 10;
@@ -23,6 +24,7 @@ pub struct Log {
     line: Vec<u8>,
     lines: usize,
     splats: Vec<Splat>,
+    dropped: bool,
     tail: std::collections::VecDeque<String>,
 }
 
@@ -33,7 +35,14 @@ impl Log {
     /// The file cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
         let file = File::create(path).map_err(|e| Diagnostic::io("make", path, &e))?;
-        Ok(Self { file, line: Vec::new(), lines: 0, splats: Vec::new(), tail: Default::default() })
+        Ok(Self {
+            file,
+            line: Vec::new(),
+            lines: 0,
+            splats: Vec::new(),
+            dropped: false,
+            tail: Default::default(),
+        })
     }
 
     /// Takes bytes as they come.
@@ -63,6 +72,11 @@ impl Log {
         &self.splats
     }
 
+    /// Whether the kernel says that it could not print all it had to say (kernel/printk/printk.c).
+    pub fn has_gaps(&self) -> bool {
+        self.dropped
+    }
+
     /// The last lines.
     pub fn tail(&self) -> impl DoubleEndedIterator<Item = &str> {
         self.tail.iter().map(String::as_str)
@@ -77,8 +91,13 @@ impl Log {
         self.lines += 1;
         let text = String::from_utf8_lossy(&self.line);
         let text = text.trim_end();
-        if self.splats.len() < KEPT_SPLATS {
-            self.splats.extend(Splat::find(text, self.lines));
+        if let Some(splat) = Splat::find(text, self.lines)
+            && self.splats.iter().filter(|s| s.kind == splat.kind).count() < KEPT_OF_A_KIND
+        {
+            self.splats.push(splat);
+        }
+        if text.contains(" printk messages dropped") {
+            self.dropped = true;
         }
         if self.tail.len() == TAIL {
             self.tail.pop_front();

@@ -53,7 +53,7 @@ const TABLE: &[(SplatKind, &str)] = &[
     ),
     (
         SplatKind::Lockdep,
-        r"^(INFO: lockdep is turned off|BUG: (MAX_LOCK|MAX_STACK|key .* not in \.data|held lock freed))",
+        r"^(INFO: (lockdep is turned off|trying to register non-static key)|BUG: (MAX_LOCK|MAX_STACK|key .* not in \.data|held lock freed))",
     ),
     (SplatKind::HungTask, r"^INFO: task \S.* blocked (for more than|in I/O wait for more than)"),
     (SplatKind::SoftLockup, r"^(watchdog: )?BUG: (soft lockup|workqueue lockup)"),
@@ -66,13 +66,13 @@ const TABLE: &[(SplatKind, &str)] = &[
         SplatKind::Oops,
         r"^(BUG: (kernel NULL pointer|unable to handle)|Oops: |Oops\b|general protection fault|Kernel mode fault at|Unable to handle kernel|kernel tried to execute NX-protected|divide error: |invalid opcode: |stack segment: |int3: )",
     ),
-    (SplatKind::Bug, r"^(kernel BUG at |BUG: )"),
+    (SplatKind::Bug, r"^(kernel BUG at |BUG: |BUG \S+ \(.*\): )"),
     (SplatKind::Warning, r"^WARNING: "),
     (SplatKind::Kmemleak, r"^kmemleak: \d+ new suspected memory leaks"),
     (SplatKind::OutOfMemory, r"^(Out of memory: Killed process|.* invoked oom-killer)"),
     (
         SplatKind::FilesystemError,
-        r"^(EXT[234]-fs error|XFS \(.*\): (Corruption|Metadata corruption|metadata I/O error|Internal error|log mount/recovery failed)|BTRFS (error|critical)|F2FS-fs \(.*\): .*[Cc]orrupt|SQUASHFS error|FAT-fs \(.*\): error|NILFS error)",
+        r"^(EXT[234]-fs error|XFS \(.*\): (Corruption|Metadata corruption|metadata I/O error|Internal error|log mount/recovery failed|Filesystem has been shut down)|BTRFS:? (error|critical|Transaction aborted)|F2FS-fs \(.*\): .*[Cc]orrupt|SQUASHFS error|FAT-fs \(.*\): error|NILFS error)",
     ),
 ];
 
@@ -88,7 +88,8 @@ static HINT: LazyLock<Regex> = LazyLock::new(|| {
 
 /// Text after printk's stamp: `[    1.234567] `, with `[    T1] ` where the caller is printed.
 static STAMP: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(?:<\d+>)?\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ?").expect("valid")
+    // Anywhere in the line: user space may have left one without its end on the console.
+    Regex::new(r"\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ?").expect("valid")
 });
 
 /// One splat of the log.

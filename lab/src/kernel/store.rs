@@ -151,7 +151,8 @@ impl Store {
     /// (and is then dropped).
     pub(super) fn open_entry(&self, key: &KernelKey, spec: &KernelSpec) -> Result<Option<Kernel>> {
         let folder = self.root.join(key.as_str());
-        let lease = match lock(&folder, FlockArg::LockSharedNonblock) {
+        // Waits: who looks at a list holds the other lock for a moment.
+        let lease = match lock(&folder, FlockArg::LockShared) {
             Ok(Some(lease)) => lease,
             Ok(None) => return Ok(None),
             Err(e) if e.kind() == io::ErrorKind::NotFound && !folder.exists() => return Ok(None),

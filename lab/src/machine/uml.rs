@@ -23,6 +23,11 @@ const MEMORY: &str = "/dev/shm";
 const LIBRARIES: &str = "/lib/x86_64-linux-gnu";
 const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
 
+/// Without it a kernel measures its delay loop at boot, 80 ms of the 150 ms that Debian's 6.1 takes
+/// to PID 1. UML has no hardware whose delays must be right to the microsecond; the number is what a
+/// machine of 2025 measures.
+const LOOPS_PER_JIFFY: &str = "lpj=36000000";
+
 /// Beside the guest's RAM its memory file holds the kernel's own image and page tables' backing;
 /// the file is sparse and this only bounds it.
 const MEMORY_SLACK: u64 = 64 << 20;
@@ -52,7 +57,7 @@ impl Uml {
     /// # Errors
     /// No descriptors or processes to be had; what fails later is the machine's [`Ending`].
     pub fn start(plan: &MachinePlan) -> Result<Self> {
-        let (log, log_end) = channel()?;
+        let (log, log_end) = log_channel()?;
         let (terminal, terminal_end) = channel()?;
         let (control, control_end) = channel()?;
         let (words, words_end) = channel()?;
@@ -111,6 +116,7 @@ pub fn launch(plan: &MachinePlan, ends: GuestEnds) -> Launch {
         format!("ssl0=fd:{}", ends.control),
         format!("uml_dir={}", paths.state),
         "umid=m".into(),
+        LOOPS_PER_JIFFY.into(),
         "lab.terminal=/dev/tty1".into(),
         "lab.control=/dev/ttyS0".into(),
     ];
@@ -185,7 +191,7 @@ fn private_root(plan: &MachinePlan) -> Vec<RootEntry> {
         RootEntry::Memory { at: MEMORY.into(), size: plan.memory + MEMORY_SLACK },
         RootEntry::Proc("/proc".into()),
         RootEntry::Folder(STATE.into()),
-        bind(Path::new("/dev/null"), "/dev/null", false),
+        bind(Path::new("/dev/null"), "/dev/null", true),
         bind(Path::new("/dev/urandom"), "/dev/random", true),
         bind(&plan.boot, BOOT, true),
         bind(&plan.initramfs, INITRAMFS, true),
@@ -252,6 +258,21 @@ fn guest_view(plan: &MachinePlan) -> GuestView {
             .as_deref()
             .map(|folder| hostfs(folder, format!("/lib/modules/{}", plan.release), true)),
     }
+}
+
+/// A pipe for printk, as large as an ordinary user may have one: UML's console does not wait when
+/// its channel is full, it drops (arch/um/drivers/line.c).
+fn log_channel() -> Result<(OwnedFd, OwnedFd)> {
+    const LARGEST: i32 = 1 << 20;
+    let failed = |e: nix::errno::Errno| {
+        Diagnostic::trouble(format!("cannot make a channel: {}", e.desc()))
+            .help("see the limit of open files: ulimit -n")
+    };
+    let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
+    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
+    // A smaller pipe still works, and what is lost is noticed.
+    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(LARGEST));
+    Ok((ours, theirs))
 }
 
 /// A pair of stream sockets: the host's end non-blocking, both closed on exec.

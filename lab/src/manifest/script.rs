@@ -21,7 +21,7 @@ pub struct Case {
     pub summary: String,
     /// Where the experiment comes from.
     pub refs: Vec<String>,
-    /// Free words to select by; `slow` is left out of quick runs.
+    /// Free words to select by; what is tagged `slow` runs only when asked for.
     pub tags: Vec<String>,
     /// What it cannot do without.
     pub needs: Needs,

@@ -237,7 +237,7 @@ impl Sink for Stream {
 
 impl From<&Reason> for ReasonLine {
     fn from(reason: &Reason) -> Self {
-        Self { kind: reason.kind().to_string(), text: reason.to_string() }
+        Self { kind: reason.kind().to_string(), text: super::text::plain(&reason.to_string()) }
     }
 }
 

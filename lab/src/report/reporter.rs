@@ -54,6 +54,8 @@ fn json(events: &Receiver<Event>) {
 
 fn lines(events: &Receiver<Event>, mut live: Option<Live>) {
     let mut width = 0;
+    // Lines are for what begins, not for every megabyte.
+    let mut phase_of = std::collections::HashMap::new();
     let print = |live: &Option<Live>, text: &str| {
         let write = || {
             let mut out = anstream::stdout().lock();
@@ -84,7 +86,10 @@ fn lines(events: &Receiver<Event>, mut live: Option<Live>) {
                 width = runs.iter().map(title).max().unwrap_or_default();
             }
             What::Pulling { kernel, phase } if live.is_none() => {
-                aside(&live, &format!("{kernel}: {phase}"));
+                let begins = phase.split(' ').next().map(str::to_string);
+                if phase_of.insert(kernel.clone(), begins.clone()) != Some(begins) {
+                    aside(&live, &format!("{kernel}: {phase}"));
+                }
             }
             What::Pulled { kernel, release, origin, took_ms } => {
                 let took = text::duration(took_ms);

@@ -35,6 +35,15 @@ pub fn style_of(outcome: Outcome) -> Style {
     }
 }
 
+/// Text that came from a guest, fit for a terminal: control characters are escaped.
+pub fn plain(text: &str) -> String {
+    let shown = |c: char| match c.is_control() && c != '\n' && c != '\t' {
+        true => c.escape_default().collect::<String>(),
+        false => c.to_string(),
+    };
+    text.chars().map(shown).collect()
+}
+
 /// Milliseconds for people: `0.35 s`, `2 min 05 s`.
 pub fn duration(ms: u64) -> String {
     match ms {

@@ -10,6 +10,7 @@ mod accept;
 mod bad_case;
 mod bad_host;
 mod cases;
+mod escape;
 mod hostfs;
 mod info;
 mod installed;

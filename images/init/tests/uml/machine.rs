@@ -81,7 +81,8 @@ impl Boot {
                 GuestMessage::StepEnded { status, bytes, .. } => {
                     steps.push((*status, take(*bytes)))
                 }
-                GuestMessage::End { late, steps: count, left_mounted } => {
+                GuestMessage::End { late, steps: count, left_mounted, tainted } => {
+                    assert_eq!(*tainted, Some(0));
                     assert_eq!(*count as usize, steps.len());
                     assert_eq!(left_mounted, &Vec::<String>::new());
                     last = Some(take(*late));

@@ -65,13 +65,15 @@ pub(super) fn transcript(
     Ok(Transcript { entries })
 }
 
-/// What explains a death in one line: the machine's own last words, then the kernel's.
+/// What UML prints on every start, before the kernel has its console.
+const CHATTER: [&str; 5] = ["Core dump limits", "\tsoft - ", "\thard - ", "Checking ", "Adding "];
+
+/// What explains a death in one line stands last: the kernel's words, then those of the machine's
+/// own process on the host, if it said more than it always does.
 pub(super) fn last_words(words: &[u8], log: &Log) -> Vec<String> {
     let text = String::from_utf8_lossy(words);
-    let own: Vec<&str> = text.lines().map(str::trim_end).filter(|l| !l.is_empty()).collect();
-    let mut last: Vec<String> = log.tail().map(str::to_string).filter(|l| !l.is_empty()).collect();
-    if last.is_empty() {
-        last.extend(own.iter().rev().take(5).rev().map(|l| (*l).to_string()));
-    }
-    last
+    let told = |line: &&str| !line.is_empty() && !CHATTER.iter().any(|c| line.starts_with(c));
+    let own: Vec<&str> = text.lines().map(str::trim_end).filter(told).collect();
+    let kernels = log.tail().filter(|line| !line.is_empty());
+    kernels.chain(own.iter().rev().take(5).rev().copied()).map(str::to_string).collect()
 }

@@ -312,7 +312,7 @@ impl Observer<'_> {
             evidence.not_started = Some(why.clone());
         }
         evidence.splats = self.log.splats().to_vec();
-        evidence.log_complete = !self.open[LOG] && !self.log.is_silent();
+        evidence.log_complete = !self.open[LOG] && !self.log.is_silent() && !self.log.has_gaps();
         evidence.terminal_complete = !self.open[TERMINAL];
         evidence.terminal_expected = self.accounted;
         evidence.terminal_seen = self.terminal.length();

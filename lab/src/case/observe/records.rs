@@ -45,9 +45,10 @@ impl Observer<'_> {
                 Some(pings) if pings.number == number && !pings.answered => pings.answered = true,
                 _ => self.forged(format!("an answer to ping {number}, which was not asked")),
             },
-            GuestMessage::End { steps, late, left_mounted } => {
+            GuestMessage::End { steps, late, left_mounted, tainted } => {
                 self.late(late);
                 self.evidence.left_mounted = left_mounted;
+                self.evidence.tainted = tainted;
                 self.evidence.end = Some(steps);
                 self.pings = None;
                 self.wait_for(Some(Tracked::PowerOff), POWER_OFF);

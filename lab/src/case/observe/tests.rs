@@ -60,7 +60,7 @@ fn boot(mut guest: FakeGuest) -> FakeGuest {
 }
 
 fn end(mut guest: FakeGuest, steps: u32) -> Ending {
-    guest.say(&End { steps, late: 0, left_mounted: Vec::new() });
+    guest.say(&End { steps, late: 0, left_mounted: Vec::new(), tainted: Some(0) });
     Ending::Exited(0)
 }
 

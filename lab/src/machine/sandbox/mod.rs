@@ -101,12 +101,13 @@ struct Helper {
 
 impl Helper {
     fn run(&self, launch: OwnedFd) -> i32 {
-        // The second belt: when the lab's thread that started us ends, so do we.
-        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         let _ = fcntl(&self.lifeline, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
-        let outcome = read_launch(launch).and_then(|launch| match launch.isolation {
-            Isolation::Full => self.full(&launch),
-            Isolation::Off => self.off(&launch),
+        let outcome = read_launch(launch).and_then(|launch| {
+            self.close_others(&launch)?;
+            match launch.isolation {
+                Isolation::Full => self.full(&launch),
+                Isolation::Off => self.off(&launch),
+            }
         });
         match outcome {
             Ok(status) => status,
@@ -117,12 +118,26 @@ impl Helper {
         }
     }
 
+    /// Closes what the lab itself was given by whoever started it: a guest reaches an open folder
+    /// through /proc/self/fd.
+    fn close_others(&self, launch: &Launch) -> Result<(), Trouble> {
+        let mut kept: Vec<RawFd> = launch.keep.clone();
+        kept.extend([0, 1, 2, self.lifeline.as_raw_fd()]);
+        kept.sort_unstable();
+        for pair in kept.windows(2) {
+            close_range(pair[0] + 1, pair[1] - 1)?;
+        }
+        close_range(kept[kept.len() - 1] + 1, RawFd::MAX)
+    }
+
     fn say(&self, ending: &Ending) {
         let message = serde_json::to_vec(ending).expect("an ending is plain data");
         let _ = send(self.lifeline.as_raw_fd(), &message, MsgFlags::MSG_NOSIGNAL);
     }
 
     fn full(&self, launch: &Launch) -> Result<i32, Trouble> {
+        // The second belt: when the lab's thread that started us ends, so do we.
+        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
         let (uid, gid) = (nix::unistd::geteuid(), nix::unistd::getegid());
         unshare(
             CloneFlags::CLONE_NEWUSER
@@ -152,6 +167,10 @@ impl Helper {
             }
             ForkResult::Child => {
                 let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+                own_keyring();
+                // The machine has no use for namespaces of its own; where the host's kernel does
+                // not offer the switch, it has no capabilities to gain by them.
+                let _ = std::fs::write("/proc/sys/user/max_user_namespaces", "0");
                 root::enter(launch)?;
                 self.supervise(launch)
             }
@@ -207,6 +226,7 @@ impl Helper {
             }
         }
         if launch.isolation == Isolation::Off {
+            let _ = nix::sys::signal::kill(machine, Signal::SIGKILL);
             end_descendants();
         }
         Ok(0)
@@ -233,6 +253,8 @@ fn read_launch(launch: OwnedFd) -> Result<Launch, Trouble> {
 fn become_machine(launch: &Launch, argv: &[CString], env: &[CString]) -> Trouble {
     let prepare = || -> Result<(), Trouble> {
         let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+        // Not a member of the user's session: its terminal is not the machine's.
+        let _ = nix::unistd::setsid();
         if launch.fixed_addresses {
             use nix::sys::personality::{self, Persona};
             let now = personality::get().map_err(trouble("personality"))?;
@@ -269,6 +291,35 @@ fn end_descendants() {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(_) => return,
         }
+    }
+}
+
+/// A session keyring of its own (keyctl(2)): the user's keys are not the machine's.
+fn own_keyring() {
+    const JOIN_SESSION_KEYRING: libc::c_int = 1;
+    let anonymous: *const libc::c_char = std::ptr::null();
+    // SAFETY: keyctl(2) with KEYCTL_JOIN_SESSION_KEYRING takes a name, here none.
+    let _ = unsafe { libc::syscall(libc::SYS_keyctl, JOIN_SESSION_KEYRING, anonymous) };
+}
+
+/// close_range(2), and one by one where the host's kernel is older than 5.9.
+fn close_range(first: RawFd, last: RawFd) -> Result<(), Trouble> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: close_range(2) takes integers; nobody in this process uses what is closed.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    match Errno::result(closed) {
+        Ok(_) => Ok(()),
+        Err(Errno::ENOSYS) => {
+            let open =
+                std::fs::read_dir("/proc/self/fd").map_err(|e| format!("/proc/self/fd: {e}"))?;
+            let numbers: Vec<RawFd> =
+                open.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+            close_all(numbers.into_iter().filter(|fd| (first..=last).contains(fd)));
+            Ok(())
+        }
+        Err(errno) => Err(trouble("close_range")(errno)),
     }
 }
 

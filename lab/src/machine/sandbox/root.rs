@@ -57,7 +57,10 @@ fn make(entry: &RootEntry, new: &Path) -> Result<(), Trouble> {
         RootEntry::Proc(at) => {
             let at = below(new, at);
             folder(&at)?;
-            let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+            // Read-only: where the lab runs as root, the machine is the host's root to /proc/sys,
+            // which asks for the user and not for capabilities.
+            let flags =
+                MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RDONLY;
             match mount(Some("proc"), &at, Some("proc"), flags, NONE) {
                 Ok(()) | Err(Errno::EPERM | Errno::EBUSY) => Ok(()),
                 Err(errno) => Err(format!("mount proc: {}", errno.desc())),
@@ -104,6 +107,11 @@ fn make_readonly(at: &Path) -> Result<(), Trouble> {
     });
     match done {
         Ok(_) => Ok(()),
+        Err(Errno::ENOSYS) if mounts_below(at) => Err(format!(
+            "make {} read-only: file systems are mounted below it, and this host's kernel is older \
+             than 5.12",
+            at.display()
+        )),
         Err(Errno::ENOSYS) => step("remount read-only", at, || {
             let kept = MsFlags::from_bits_truncate(kept_flags(at)?);
             let flags = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY | kept;
@@ -111,6 +119,14 @@ fn make_readonly(at: &Path) -> Result<(), Trouble> {
         }),
         Err(errno) => Err(format!("make {} read-only: {}", at.display(), errno.desc())),
     }
+}
+
+/// Whether anything is mounted below `at`; yes where that cannot be told.
+fn mounts_below(at: &Path) -> bool {
+    let Ok(mounts) = std::fs::read_to_string("/proc/self/mountinfo") else { return true };
+    // The fifth field is the mount point (proc(5)).
+    let points = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+    points.map(Path::new).any(|point| point != at && point.starts_with(at))
 }
 
 /// The flags that a remount in a user namespace must repeat, or it is refused.

@@ -65,8 +65,8 @@ impl Pty {
         self.session.send_line(line).unwrap();
     }
 
-    /// Everything up to the end, and the exit code. The terminal goes with it: rexpect's thread
-    /// reads an ended one without a pause.
+    /// Everything up to the end, and the exit code. Takes the terminal away with it: rexpect's reader
+    /// spins on a terminal without a far end, and keeps an error for each turn, until it is dropped.
     #[track_caller]
     pub fn end(mut self) -> (String, i32) {
         let rest = self.session.exp_eof().unwrap_or_else(|e| panic!("no end: {e}"));
