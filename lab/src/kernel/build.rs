@@ -149,15 +149,8 @@ fn configure(
     let file = make.out.join(".config");
     let text = std::fs::read_to_string(&file).map_err(|e| Diagnostic::io("read", &file, &e))?;
     let config = Kconfig::parse(&text);
-    // The source's Kconfig files are read only where there is something to explain.
-    let met = |asked: &super::Asked| match (&asked.value, config.get(&asked.symbol)) {
-        (Value::Yes, Value::Yes) | (Value::Module, Value::Module) => true,
-        _ => false,
-    };
-    if !merged.asked().iter().all(met) {
-        let kconfig = KconfigTree::read(&make.tree, make.arch)?;
-        verify(&merged, &config, &kconfig).map_err(several)?;
-    }
+    let kconfig = KconfigTree::read(&make.tree, make.arch)?;
+    verify(&merged, &config, &kconfig).map_err(several)?;
     Ok(config)
 }
 
