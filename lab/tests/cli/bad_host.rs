@@ -9,6 +9,8 @@ const STEP: &str = "[[step]]\nrun = \"true\"\n";
 
 /// Folders of the cache that are half-written, or finished where nothing should be.
 fn written(lab: &Lab) -> Vec<String> {
+    // The cache's rooms, empty.
+    let rooms = ["kernels", "images", "by-spec", ".gate", "sources", "debian", "tarballs", "path"];
     let mut found = Vec::new();
     let mut folders = vec![lab.folder().join("cache")];
     while let Some(folder) = folders.pop() {
@@ -18,9 +20,7 @@ fn written(lab: &Lab) -> Vec<String> {
             if entry.path().is_dir() && name != "by-spec" {
                 folders.push(entry.path());
             }
-            if !["kernels", "images", "by-spec", ".gate"].contains(&name.as_str())
-                && !name.ends_with(".lock")
-            {
+            if !rooms.contains(&name.as_str()) && !name.ends_with(".lock") {
                 found.push(name);
             }
         }

@@ -9,7 +9,6 @@ use std::sync::atomic::AtomicBool;
 use lab::case::{
     Dispatcher, Evidence, Expected, Judge, Options, Outcome, Selection, Verdict, Workshop, judge,
 };
-use lab::cli::Cancel;
 use lab::kernel::{AptSource, Kernels};
 use lab::machine::{Ending, Isolation, sandbox};
 use lab::manifest::Project;
@@ -110,6 +109,7 @@ fn judged_by(lab: &Lab, judge: Judge, cases: &[&str]) -> Vec<RunResult> {
     };
     let selection = Selection {
         cases: cases.iter().map(|case| (*case).to_string()).collect(),
+        kernels: project.select_kernels(&[]).unwrap().into_iter().cloned().collect(),
         twins: true,
         ..Selection::default()
     };
