@@ -7,11 +7,12 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use lab::case::{
-    Dispatcher, Evidence, Expected, Judge, Options, Outcome, Selection, Verdict, Workshop, judge,
+    Dispatcher, Evidence, Expected, Judge, Options, Outcome, Selection, StepEvidence, Verdict,
+    Workshop, judge,
 };
 use lab::kernel::{AptSource, Kernels};
 use lab::machine::{Ending, Isolation, sandbox};
-use lab::manifest::Project;
+use lab::manifest::{Action, Project, StatusRule, Step};
 use lab::report::{RunResult, Sink, What};
 
 use super::support::{Lab, cache, lab_for, tokens};
@@ -72,16 +73,33 @@ fn all_cases_pass_and_all_twins_hold() {
 /// Lets everything pass, by the real judge's own word: it is shown evidence without a flaw, and
 /// nothing to hold it against.
 fn wrong_judge(_: &Evidence, _: &Expected) -> Verdict {
+    let step = Step {
+        name: None,
+        action: Action::Run("true".into()),
+        status: StatusRule::Is(0),
+        stop: false,
+        timeout: None,
+    };
+    let done = StepEvidence {
+        index: 0,
+        status: Some(0),
+        micros: 1,
+        from: 0,
+        bytes: 0,
+        late: 0,
+        shell_gone: false,
+    };
     let flawless = Evidence {
         hello: true,
         ready: true,
-        end: Some(0),
+        steps: vec![done],
+        end: Some(1),
         log_complete: true,
         terminal_complete: true,
         ending: Some(Ending::Exited(0)),
         ..Evidence::default()
     };
-    let verdict = judge(&flawless, &Expected::default());
+    let verdict = judge(&flawless, &Expected { steps: vec![step], ..Expected::default() });
     assert_eq!(verdict.outcome(), Outcome::Pass);
     verdict
 }
