@@ -93,7 +93,7 @@ fn lines(events: &Receiver<Event>, mut live: Option<Live>) {
             }
             What::Pulled { kernel, release, origin, took_ms } => {
                 let took = text::duration(took_ms);
-                aside(&live, &format!("fetched {kernel}: Linux {release} ({origin}) in {took}"));
+                aside(&live, &format!("{kernel}: Linux {release} ({origin}), in {took}"));
             }
             What::Note { text } => aside(&live, &text),
             What::RunEnded { result } => print(&live, &text::result(&result, width)),

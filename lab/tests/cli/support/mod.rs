@@ -62,7 +62,7 @@ impl Lab {
     /// With the cases and the lab.toml of this repository.
     pub fn of_repository() -> Self {
         let lab = Self::new();
-        for name in ["cases", "lab.toml"] {
+        for name in ["cases", "patches", "lab.toml"] {
             let status = Command::new("cp")
                 .arg("-a")
                 .arg(repository().join(name))
