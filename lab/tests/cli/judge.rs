@@ -76,6 +76,7 @@ fn wrong_judge(_: &Evidence, _: &Expected) -> Verdict {
         hello: true,
         ready: true,
         end: Some(0),
+        tainted: Some(0),
         log_complete: true,
         terminal_complete: true,
         ending: Some(Ending::Exited(0)),
