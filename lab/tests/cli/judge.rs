@@ -7,11 +7,12 @@ use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 
 use lab::case::{
-    Dispatcher, Evidence, Expected, Judge, Options, Outcome, Selection, Verdict, Workshop, judge,
+    Dispatcher, Evidence, Expected, Judge, Options, Outcome, Selection, StepEvidence, Verdict,
+    Workshop, judge,
 };
 use lab::kernel::{AptSource, Store};
 use lab::machine::{Ending, Isolation, sandbox};
-use lab::manifest::Project;
+use lab::manifest::{Project, StatusRule, Step};
 use lab::report::{RunResult, Sink, What};
 
 use super::support::{Lab, cache, lab_for, tokens};
@@ -69,20 +70,31 @@ fn all_cases_pass_and_all_twins_hold() {
     assert!(twins >= cases, "{twins} twins of {cases} cases");
 }
 
-/// Lets everything pass, by the real judge's own word: it is shown evidence without a flaw, and
-/// nothing to hold it against.
-fn wrong_judge(_: &Evidence, _: &Expected) -> Verdict {
+/// Lets everything pass, by the real judge's own word: it is shown evidence without a flaw, all
+/// steps with the right status, and no snapshot to hold it against.
+fn wrong_judge(_: &Evidence, expected: &Expected) -> Verdict {
+    let done = |(index, step): (usize, &Step)| StepEvidence {
+        index,
+        status: Some(if let StatusRule::Is(status) = step.status { status } else { 0 }),
+        micros: 1,
+        from: 0,
+        bytes: 0,
+        late: 0,
+        shell_gone: false,
+    };
     let flawless = Evidence {
         hello: true,
         ready: true,
-        end: Some(0),
+        steps: expected.steps.iter().enumerate().map(done).collect(),
+        end: Some(expected.steps.len() as u32),
         tainted: Some(0),
         log_complete: true,
         terminal_complete: true,
         ending: Some(Ending::Exited(0)),
         ..Evidence::default()
     };
-    let verdict = judge(&flawless, &Expected::default());
+    let verdict =
+        judge(&flawless, &Expected { steps: expected.steps.clone(), ..Expected::default() });
     assert_eq!(verdict.outcome(), Outcome::Pass);
     verdict
 }
