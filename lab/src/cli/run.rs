@@ -9,9 +9,7 @@ use super::choose;
 use super::edge;
 use super::environment::{Cancel, Context};
 use crate::case::{Dispatcher, Instance, Options, Request, Selection, Workshop, judge};
-use crate::manifest::{
-    Action, Case, Clock, Diagnostic, MachineSpec, Needs, Result, StatusRule, Step,
-};
+use crate::manifest::{Action, Case, Diagnostic, MachineSpec, Needs, Result, StatusRule, Step};
 use crate::report::{COMMAND, Format, Reporter, Stream, text};
 
 /// Does what `args` say.
@@ -151,17 +149,8 @@ pub fn blank_case(context: &Context, programs: &[String]) -> Result<Case> {
         refs: Vec::new(),
         tags: Vec::new(),
         needs: Needs { programs: programs.to_vec(), ..Needs::default() },
-        machine: MachineSpec {
-            memory: 256 << 20,
-            cpus: 1,
-            cmdline: Vec::new(),
-            disks: Vec::new(),
-            shares: Vec::new(),
-            trace: Vec::new(),
-            clock: Clock::Real,
-            timeout: Duration::from_secs(600),
-            image: "base".into(),
-        },
+        // A person may sit at it, or wait for a long command.
+        machine: MachineSpec { timeout: Duration::from_secs(600), ..MachineSpec::default() },
         params: BTreeMap::new(),
         steps: Vec::new(),
         filters: Vec::new(),

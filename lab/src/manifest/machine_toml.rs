@@ -25,19 +25,26 @@ pub(super) struct Around<'a> {
     pub images: &'a BTreeMap<String, ImageSpec>,
 }
 
+impl Default for MachineSpec {
+    /// The machine of a case that says nothing about it.
+    fn default() -> Self {
+        Self {
+            memory: 256 << 20,
+            cpus: 1,
+            cmdline: Vec::new(),
+            disks: Vec::new(),
+            shares: Vec::new(),
+            trace: Vec::new(),
+            clock: Clock::Real,
+            timeout: Duration::from_secs(60),
+            image: "base".into(),
+        }
+    }
+}
+
 /// Reads `[machine]`; defaults where there is none.
 pub(super) fn read(table: Option<&Table<'_>>, around: &Around<'_>) -> Result<MachineSpec> {
-    let mut spec = MachineSpec {
-        memory: 256 << 20,
-        cpus: 1,
-        cmdline: Vec::new(),
-        disks: Vec::new(),
-        shares: Vec::new(),
-        trace: Vec::new(),
-        clock: Clock::Real,
-        timeout: Duration::from_secs(60),
-        image: "base".into(),
-    };
+    let mut spec = MachineSpec::default();
     let Some(table) = table else { return Ok(spec) };
     if let Some(text) = table.string("memory")? {
         spec.memory = size(&text)?;
