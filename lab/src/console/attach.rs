@@ -238,7 +238,10 @@ fn relay(
             let own = String::from_utf8_lossy(&words);
             let last = log.tail().last().map(str::to_string);
             let last = last.or_else(|| own.lines().last().map(str::to_string));
-            Session::Died(format!("{how}; its last words: {}", last.unwrap_or_default()))
+            Session::Died(match last {
+                Some(last) => format!("{how}; its last words: {last}"),
+                None => how,
+            })
         }
     })
 }
