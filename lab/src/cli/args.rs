@@ -30,8 +30,9 @@ pub struct Cli {
 pub enum Command {
     /// Run cases on kernels, or one command with no case.
     ///
-    /// Without a case: all of them. Without -k: lab.toml's default-kernels. Several at once, in
-    /// parallel up to the machine's cores and memory.
+    /// Without a case: all but those tagged slow. Without -k: the built kernel tree that one stands
+    /// in, else lab.toml's default-kernels. Several at once, in parallel up to the machine's cores
+    /// and memory.
     Run(RunArgs),
     /// A terminal in a machine, with the case's disks, shares and programs.
     Shell(ShellArgs),
@@ -93,7 +94,7 @@ pub struct RunArgs {
     /// Names or globs of cases.
     #[arg(value_name = "CASE")]
     pub cases: Vec<String>,
-    /// Kernels, by name or glob; may be repeated, or given as a list with commas.
+    /// Kernels, by name or glob, or path:FILE-OR-TREE; may be repeated, or a list with commas.
     #[arg(short, long = "kernel", value_name = "KERNEL", value_delimiter = ',')]
     pub kernels: Vec<String>,
     /// One-off changes of the kernels.
