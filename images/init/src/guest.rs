@@ -120,8 +120,7 @@ impl<'a> Guest<'a> {
         let late = self.kill_all()?;
         let left_mounted = self.wait_for(move || power::unmount_since(base))?;
         // After the unmounts, so that a warning of theirs counts.
-        let tainted = std::fs::read_to_string("/proc/sys/kernel/tainted").ok();
-        let tainted = tainted.and_then(|text| text.trim().parse().ok());
+        let tainted = power::taint();
         Ok(GuestMessage::End { steps, late, left_mounted, tainted })
     }
 

@@ -141,6 +141,17 @@ fn unescape(text: &str) -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
+/// /proc/sys/kernel/tainted, also where a step has unmounted /proc.
+pub fn taint() -> Option<u64> {
+    let read = || std::fs::read_to_string("/proc/sys/kernel/tainted");
+    let text = read().or_else(|_| {
+        let none: Option<&str> = None;
+        nix::mount::mount(none, "/proc", Some("proc"), nix::mount::MsFlags::empty(), none)?;
+        read()
+    });
+    text.ok()?.trim().parse().ok()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
