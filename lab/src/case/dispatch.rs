@@ -131,12 +131,7 @@ impl Dispatcher<'_> {
         }
         let started = Instant::now();
         let mut progress = |progress: PullProgress| {
-            self.sink.emit(match progress {
-                PullProgress::Warning(text) | PullProgress::Note(text) => {
-                    What::Note { text: format!("{}: {text}", spec.name) }
-                }
-                _ => What::Pulling { kernel: spec.name.clone(), phase: progress.to_string() },
-            });
+            self.sink.emit(What::pulling(&spec.name, &progress));
         };
         match self.workshop.kernels.obtain(spec, &mut progress, self.cancelled) {
             Ok(kernel) => {

@@ -96,7 +96,8 @@ fn obtain_all(context: &Context, specs: &[KernelSpec]) -> Result<u8> {
     let mut worst: Result<u8> = Ok(0);
     for spec in specs {
         let started = std::time::Instant::now();
-        let mut progress = |progress: PullProgress| stream.emit(told(spec, &progress));
+        let mut progress =
+            |progress: PullProgress| stream.emit(What::pulling(&spec.name, &progress));
         match kernels.obtain(spec, &mut progress, &cancel.flag) {
             Ok(kernel) => stream.emit(What::Pulled {
                 kernel: spec.name.clone(),
@@ -118,16 +119,6 @@ fn obtain_all(context: &Context, specs: &[KernelSpec]) -> Result<u8> {
     drop(stream);
     reporter.finish();
     worst
-}
-
-/// A piece of news as an event: warnings and notes stay on the screen.
-fn told(spec: &KernelSpec, progress: &PullProgress) -> What {
-    match progress {
-        PullProgress::Warning(text) | PullProgress::Note(text) => {
-            What::Note { text: format!("{}: {text}", spec.name) }
-        }
-        _ => What::Pulling { kernel: spec.name.clone(), phase: progress.to_string() },
-    }
 }
 
 fn config(context: &Context, name: &str, symbol: Option<&str>) -> Result<u8> {
@@ -173,7 +164,7 @@ pub fn obtain(kernels: &Kernels, spec: &KernelSpec, cancel: &Cancel) -> Result<K
     }
     let (reporter, events) = Reporter::start(format(false));
     let stream = Stream::new(events);
-    let mut progress = |progress: PullProgress| stream.emit(told(spec, &progress));
+    let mut progress = |progress: PullProgress| stream.emit(What::pulling(&spec.name, &progress));
     let obtained = kernels.obtain(spec, &mut progress, &cancel.flag);
     drop(stream);
     reporter.finish();

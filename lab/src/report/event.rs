@@ -10,6 +10,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 
 use crate::case::{Outcome, Reason};
+use crate::kernel::PullProgress;
 use crate::machine::Isolation;
 use crate::manifest::Detector;
 use crate::snapshot::DiffLine;
@@ -114,6 +115,19 @@ pub enum What {
         /// The exit code that follows.
         exit: u8,
     },
+}
+
+impl What {
+    /// News of a kernel that is being fetched or built. Warnings and notes stay on the screen; what
+    /// is being done makes place for what is done next.
+    pub fn pulling(kernel: &str, progress: &PullProgress) -> Self {
+        match progress {
+            PullProgress::Warning(text) | PullProgress::Note(text) => {
+                Self::Note { text: format!("{kernel}: {text}") }
+            }
+            _ => Self::Pulling { kernel: kernel.to_string(), phase: progress.to_string() },
+        }
+    }
 }
 
 /// Which run is meant.
