@@ -4,7 +4,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use super::recipe::{Recipe, several};
+use super::build::{Recipe, several};
 use super::source::Sources;
 use super::{
     AptSource, KconfigTree, Kernel, KernelSpec, PathKernels, Provider, PullError, PullProgress,

@@ -1,47 +1,29 @@
 //! From a [`KernelSpec`] to a [`Kernel`] that boots: the content-addressed store in the cache, and
 //! the providers that fill it (one file each; [`debian`] is the first).
 
-mod apt;
-mod blame;
 mod build;
-mod candidate;
 mod debian;
-mod describe;
 mod entry;
-mod explain;
-mod fragment;
-mod fragment_line;
 mod kconfig;
-mod kconfig_language;
-#[cfg(test)]
-mod kconfig_tests;
 mod kernels;
-mod make;
-mod merge;
-mod mirror;
 mod modinfo;
 mod modules;
 mod patches;
 mod path;
 mod pull;
-mod recipe;
 mod source;
 mod store;
 mod tool;
 mod tree;
-mod trouble;
-mod verify;
 
 pub use crate::manifest::{Arch, KernelSpec, Provider};
-pub use apt::AptSource;
-pub use describe::{Description, describe};
+pub use debian::AptSource;
 pub use entry::{Origin, Package};
-pub use explain::{Explanation, explain};
-pub use fragment::{Fragment, Request, Target};
-pub use kconfig::{Kconfig, Value};
-pub use kconfig_language::Tree as KconfigTree;
+pub use kconfig::{
+    Asked, Description, Explanation, Fragment, Kconfig, KconfigTree, Merged, Request, Target,
+    Value, describe, explain, merge, verify,
+};
 pub use kernels::Kernels;
-pub use merge::{Asked, Merged, merge};
 pub use modinfo::index_modules;
 pub use modules::{MODULES, module_for};
 pub use patches::{Applied, Patch, load_series};
@@ -51,7 +33,6 @@ pub use source::{
     KernelVersion, Source, SourceOrigin, Sources, StoredSource, Tree, kernel_version,
 };
 pub use store::{Store, StoredKernel};
-pub use verify::verify;
 
 use std::collections::BTreeSet;
 use std::fmt;

@@ -122,7 +122,7 @@ impl Watch<'_> {
         if ran.status.success() {
             return Ok(ran.out);
         }
-        if super::trouble::is_no_room(&ran.err) {
+        if super::debian::is_no_room(&ran.err) {
             return Err(Diagnostic::trouble(format!("cannot {what}: the disk is full"))
                 .help("free some room, or point LAB_CACHE to a larger file system")
                 .into());

@@ -9,8 +9,8 @@ use std::sync::atomic::AtomicBool;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::apt::Apt;
-use super::super::candidate::Candidate;
+use super::super::debian::Apt;
+use super::super::debian::Candidate;
 use super::super::entry::{Package, write_whole};
 use super::super::tool::Watch;
 use super::super::{AptSource, KernelKey, PullError, PullProgress};

@@ -2,9 +2,9 @@
 
 use std::fmt;
 
+use super::config::{Kconfig, Value};
 use super::explain::{Explanation, explain, is_met, show_default};
-use super::kconfig::{Kconfig, Value};
-use super::kconfig_language::{Expr, Kind, Symbol, Tree, Truth};
+use super::language::{Expr, Kind, Symbol, Tree, Truth};
 use super::merge::{Asked, Merged, line_of};
 use super::verify::shown;
 
@@ -158,7 +158,7 @@ impl fmt::Display for Description {
 #[cfg(test)]
 mod tests {
     use super::super::fragment::{Fragment, Target};
-    use super::super::kconfig_language::read_text;
+    use super::super::language::read_text;
     use super::super::merge::merge;
     use super::super::verify::tests::KCONFIG;
     use super::*;

@@ -4,11 +4,11 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::config::Kconfig;
 use super::describe::describe;
 use super::explain::arch_name;
 use super::fragment::{Fragment, Target};
-use super::kconfig::Kconfig;
-use super::kconfig_language::Tree;
+use super::language::Tree;
 use super::merge::{Merged, merge};
 use super::verify::verify;
 use crate::manifest::Arch;

@@ -1,10 +1,10 @@
 //! What Debian's signed index tells of a package, before any of it is fetched.
 
-use super::entry::Package;
+use crate::kernel::entry::Package;
 
 /// What the signed index says about a package.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Candidate {
+pub(in crate::kernel) struct Candidate {
     pub id: Package,
     /// Names in `Depends` and `Pre-Depends`, the first alternative of each.
     pub depends: Vec<String>,

@@ -1,21 +1,25 @@
 //! A kernel from source: the tree with its patches, configured from fragments and checked, built in
 //! a folder that is used again for the next patch, and put into the store.
 
+mod make;
+mod recipe;
+
+pub(super) use recipe::{Recipe, several};
+
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use make::{Make, boot_file};
 use nix::fcntl::{Flock, FlockArg};
+use recipe::RECIPE;
 
 use super::kernels::Kernels;
-use super::make::{Make, boot_file};
-use super::merge::{Merged, merge};
 use super::pull::{Made, room_for};
-use super::recipe::{RECIPE, Recipe, several};
 use super::tool::Watch;
 use super::{
-    Arch, Fragment, Kconfig, KconfigTree, Kernel, KernelKey, KernelSpec, Origin, PullError,
-    PullProgress, Target, Tree, Value, verify,
+    Arch, Fragment, Kconfig, KconfigTree, Kernel, KernelKey, KernelSpec, Merged, Origin, PullError,
+    PullProgress, Target, Tree, Value, merge, verify,
 };
 use crate::manifest::{Diagnostic, Result};
 
@@ -52,14 +56,8 @@ impl Kernels {
             .map_err(|e| Diagnostic::io("read", &make.out.join(".config"), &e))?;
         let arch = format!("{:?}", spec.arch);
         let identity = tree.source().identity.clone();
-        let parts = [
-            RECIPE,
-            &identity,
-            &applied.digest,
-            &text,
-            &arch,
-            &super::make::toolchain(&mut watch)?,
-        ];
+        let parts =
+            [RECIPE, &identity, &applied.digest, &text, &arch, &make::toolchain(&mut watch)?];
         let key = KernelKey::of(&parts);
         let kernel = match self.store.open_entry(&key, spec)? {
             Some(kernel) => kernel,

@@ -8,9 +8,9 @@ use std::sync::atomic::AtomicBool;
 
 use super::candidate::Candidate;
 use super::mirror::{self, without_slash};
-use super::tool::{Output, Ran, Watch};
 use super::trouble::{Trouble, classify};
-use super::{PullError, PullProgress};
+use crate::kernel::tool::{Output, Ran, Watch};
+use crate::kernel::{PullError, PullProgress};
 use crate::manifest::{Diagnostic, Result};
 
 /// Where packages come from.
@@ -21,7 +21,7 @@ pub struct AptSource {
 }
 
 /// apt with a private state in `folder`, set up for one suite.
-pub(super) struct Apt {
+pub(in crate::kernel) struct Apt {
     folder: PathBuf,
     suite: String,
     mirror: String,

@@ -10,7 +10,7 @@ mod parser;
 
 pub use expression::{Expr, Operand, Truth};
 #[cfg(test)]
-pub(in crate::kernel) use parser::read_text;
+pub(super) use parser::read_text;
 
 use std::collections::BTreeMap;
 use std::fmt;

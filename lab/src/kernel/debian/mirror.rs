@@ -5,12 +5,12 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::PullError;
-use super::tool::{Output, Watch};
+use crate::kernel::PullError;
+use crate::kernel::tool::{Output, Watch};
 
 /// A mirror of Debian's main archive that the host's apt uses.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct HostMirror {
+pub(in crate::kernel) struct HostMirror {
     /// Without a slash at its end.
     pub url: String,
     /// The keyring that the source names, if it does.
@@ -30,7 +30,7 @@ struct Source {
 const FORMAT: &str = "$(REPO_URI)|$(ORIGIN)|$(LABEL)|$(COMPONENT)";
 
 /// Asks the host's apt; `None` where it knows no Debian archive.
-pub(super) fn of_host(watch: &mut Watch) -> Result<Option<HostMirror>, PullError> {
+pub(in crate::kernel) fn of_host(watch: &mut Watch) -> Result<Option<HostMirror>, PullError> {
     let mut config = Command::new("apt-config");
     config.args(["shell", "LIST", "Dir::Etc::sourcelist/f", "PARTS", "Dir::Etc::sourceparts/d"]);
     let places = watch.must(config, "read apt's configuration")?;
@@ -191,7 +191,7 @@ fn stanzas(text: &str) -> Vec<Source> {
 }
 
 /// Addresses are compared and joined without their last slash.
-pub(super) fn without_slash(url: &str) -> &str {
+pub(in crate::kernel) fn without_slash(url: &str) -> &str {
     url.trim_end_matches('/')
 }
 

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::tool::{Group, Watch, confine};
-use super::{Arch, PullError};
+use crate::kernel::tool::{Group, Watch, confine};
+use crate::kernel::{Arch, PullError};
 use crate::manifest::{Diagnostic, Result, errno_words};
 
 /// One source tree with one build folder.

@@ -10,8 +10,8 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::config::Value;
 use super::fragment_line::{Wrong, is_symbol, is_value, read_line};
-use super::kconfig::Value;
 use crate::manifest::{Arch, Diagnostic, Place};
 
 /// The name that a fragment of `--config` options goes by, in messages and in [`super::merge`].

@@ -1,9 +1,9 @@
 //! After configuration: did every request survive? Kconfig drops what it cannot have without a
 //! word, and a test that runs without what it was meant to test proves nothing.
 
+use super::config::{Kconfig, Value};
 use super::explain::{Explanation, explain, is_met, unknown};
-use super::kconfig::{Kconfig, Value};
-use super::kconfig_language::Tree;
+use super::language::Tree;
 use super::merge::{Asked, Merged};
 use crate::manifest::Diagnostic;
 
@@ -60,7 +60,7 @@ pub(super) fn shown(value: &Value) -> String {
 #[cfg(test)]
 pub(super) mod tests {
     use super::super::fragment::{Fragment, Target};
-    use super::super::kconfig_language::read_text;
+    use super::super::language::read_text;
     use super::super::merge::merge;
     use super::*;
     use crate::manifest::Arch;

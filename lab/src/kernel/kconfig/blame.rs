@@ -1,8 +1,8 @@
 //! What keeps a symbol off, or on, followed from condition to condition to the line that decides.
 
+use super::config::Value;
 use super::explain::{Explainer, arch_name, by, show_default};
-use super::kconfig::Value;
-use super::kconfig_language::{
+use super::language::{
     Default_, Definition, Expr, Operand, Selection, Symbol, Term, TermOrigin, Truth,
 };
 

@@ -1,8 +1,8 @@
 //! One line of a kconfig fragment: what it asks, for which kernels, and what it should have been
 //! where it is no valid line.
 
+use super::config::{Value, unquoted};
 use super::fragment::{Condition, Request, Version};
-use super::kconfig::{Value, unquoted};
 use crate::manifest::{Arch, nearest};
 
 const NEITHER: &str = "this is neither an assignment nor a comment";

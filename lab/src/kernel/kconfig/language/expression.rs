@@ -3,10 +3,10 @@
 use std::cmp::Ordering;
 use std::fmt;
 
+use super::super::config::{Kconfig, Value};
+use super::super::merge::number;
 use super::Tree;
 use super::lexer::Token;
-use crate::kernel::kconfig::{Kconfig, Value};
-use crate::kernel::merge::number;
 
 /// A condition.
 #[derive(Clone, Debug, PartialEq, Eq)]

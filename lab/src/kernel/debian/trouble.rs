@@ -3,7 +3,7 @@
 
 /// The kind of a failure, with the line that says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Trouble {
+pub(in crate::kernel) enum Trouble {
     /// The disk is full.
     NoRoom,
     /// The mirror cannot be reached, or does not serve.
@@ -67,7 +67,7 @@ const GONE: &[&str] = &[
 ];
 
 /// Reads apt's output; `None` if it tells of no failure.
-pub(super) fn classify(output: &str, succeeded: bool) -> Option<Trouble> {
+pub(in crate::kernel) fn classify(output: &str, succeeded: bool) -> Option<Trouble> {
     let line_with = |pieces: &[&str]| {
         let told = output.lines().find(|line| pieces.iter().any(|piece| line.contains(piece)))?;
         Some(plain(told))
@@ -91,7 +91,7 @@ pub(super) fn classify(output: &str, succeeded: bool) -> Option<Trouble> {
 }
 
 /// Whether a program's words say that the disk is full.
-pub(super) fn is_no_room(output: &str) -> bool {
+pub(in crate::kernel) fn is_no_room(output: &str) -> bool {
     NO_ROOM.iter().any(|piece| output.contains(piece))
 }
 

@@ -4,27 +4,27 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use super::{Fragment, KernelKey, KernelSpec, Patch, Provider, Source, load_series};
+use crate::kernel::{Fragment, KernelKey, KernelSpec, Patch, Provider, Source, load_series};
 use crate::manifest::{Diagnostic, Place, Result, nearest};
 
 /// A change of this builds every kernel anew.
-pub(super) const RECIPE: &str = "source 1";
+pub(in crate::kernel) const RECIPE: &str = "source 1";
 
 /// The fragments that every lab brings along.
 const EMBEDDED: [(&str, &str); 8] = [
-    ("block", include_str!("../../../kconfigs/block.config")),
-    ("debug", include_str!("../../../kconfigs/debug.config")),
-    ("fault", include_str!("../../../kconfigs/fault.config")),
-    ("fs", include_str!("../../../kconfigs/fs.config")),
-    ("trace", include_str!("../../../kconfigs/trace.config")),
-    ("uml", include_str!("../../../kconfigs/uml.config")),
-    ("virtual-clock", include_str!("../../../kconfigs/virtual-clock.config")),
-    ("x86_64", include_str!("../../../kconfigs/x86_64.config")),
+    ("block", include_str!("../../../../kconfigs/block.config")),
+    ("debug", include_str!("../../../../kconfigs/debug.config")),
+    ("fault", include_str!("../../../../kconfigs/fault.config")),
+    ("fs", include_str!("../../../../kconfigs/fs.config")),
+    ("trace", include_str!("../../../../kconfigs/trace.config")),
+    ("uml", include_str!("../../../../kconfigs/uml.config")),
+    ("virtual-clock", include_str!("../../../../kconfigs/virtual-clock.config")),
+    ("x86_64", include_str!("../../../../kconfigs/x86_64.config")),
 ];
 
 /// What a spec with `source` asks for, its files read.
 #[derive(Clone, Debug)]
-pub(super) struct Recipe {
+pub(in crate::kernel) struct Recipe {
     /// As lab.toml has it.
     pub source: String,
     /// In order; one-off options last.
@@ -106,7 +106,7 @@ fn unknown(name: &str, spec: &KernelSpec) -> Diagnostic {
 }
 
 /// Several errors as one: the first with its place, the others below it.
-pub(super) fn several(errors: Vec<Diagnostic>) -> Diagnostic {
+pub(in crate::kernel) fn several(errors: Vec<Diagnostic>) -> Diagnostic {
     let mut errors = errors.into_iter();
     let Some(first) = errors.next() else { return Diagnostic::trouble("an error without words") };
     let rest: Vec<String> = errors.map(|error| format!("\n{error}")).collect();

@@ -4,11 +4,19 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::apt::Apt;
-use super::candidate::Candidate;
+mod apt;
+mod candidate;
+mod mirror;
+mod trouble;
+
+pub(super) use apt::Apt;
+pub use apt::AptSource;
+pub(super) use candidate::Candidate;
+pub(super) use trouble::is_no_room;
+
 use super::pull::{Made, room_for};
 use super::tool::Watch;
-use super::{AptSource, Arch, KernelKey, Origin, PullError, PullProgress, tree};
+use super::{Arch, KernelKey, Origin, PullError, PullProgress, tree};
 use crate::manifest::{Diagnostic, Result};
 
 /// What is to be fetched, known from the signed index alone.

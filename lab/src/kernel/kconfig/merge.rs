@@ -4,8 +4,8 @@
 use std::collections::HashMap;
 use std::fmt::Write as _;
 
+use super::config::Value;
 use super::fragment::{Fragment, ONE_OFFS, Request, Target};
-use super::kconfig::Value;
 use crate::manifest::{Diagnostic, Place};
 
 /// What all fragments together ask of one kernel.

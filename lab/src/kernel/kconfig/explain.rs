@@ -1,9 +1,9 @@
 //! Why a symbol is not what somebody asked for: the term of `depends on` that is false, and what in
 //! turn keeps that one off.
 
+use super::config::{Kconfig, Value};
 use super::fragment::Target;
-use super::kconfig::{Kconfig, Value};
-use super::kconfig_language::{Default_, Definition, Kind, Operand, Symbol, Tree, Truth};
+use super::language::{Default_, Definition, Kind, Operand, Symbol, Tree, Truth};
 use super::merge::{Asked, Merged, line_of, number, same};
 use crate::manifest::Arch;
 
