@@ -6,6 +6,8 @@
 
 pub mod manifest;
 
+pub mod sandbox;
+
 pub mod kernel;
 
 pub mod image;

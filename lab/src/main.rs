@@ -2,6 +2,6 @@
 
 fn main() -> std::process::ExitCode {
     // First, while there is one thread: this process may be the sandbox's helper.
-    lab::machine::sandbox::dispatch();
+    lab::sandbox::dispatch();
     lab::cli::main()
 }

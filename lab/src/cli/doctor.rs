@@ -9,9 +9,10 @@ use super::args::Sandbox;
 use super::edge;
 use super::environment::Context;
 use super::programs;
-use crate::machine::{room, sandbox};
+use crate::machine::room;
 use crate::manifest::{Diagnostic, Result};
 use crate::report::text::{self, BAD, BOLD, GOOD, LOOK, paint};
+use crate::sandbox;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]

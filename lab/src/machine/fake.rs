@@ -8,8 +8,7 @@ use std::thread::JoinHandle;
 
 use lab_proto::{Decoder, Direction, Encoder, GuestMessage, GuestPlan, HostMessage, VERSION};
 
-use super::child::Ending;
-use super::{Channels, GuestView, Machine};
+use super::{Channels, Ending, GuestView, Machine};
 use crate::manifest::{Diagnostic, MachineOp, Result};
 
 /// A machine whose guest is a closure on a thread.

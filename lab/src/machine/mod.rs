@@ -3,12 +3,9 @@
 //! Nothing here knows what a case is. The run loop gets a [`Machine`], polls its [`Channels`] and
 //! its end, and may ask for a [`MachineOp`] or its death.
 
-mod child;
 pub mod disk;
 mod fake;
-mod launch;
 pub mod room;
-pub mod sandbox;
 pub mod uml;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -18,9 +15,8 @@ use lab_proto::{GuestDisk, GuestShare};
 use serde::{Deserialize, Serialize};
 
 pub use crate::manifest::MachineOp;
-pub use child::{Child, Ending};
+pub use crate::sandbox::{Child, Ending, Isolation, Launch, RootEntry};
 pub use fake::{Fake, FakeGuest};
-pub use launch::{Isolation, Launch, RootEntry};
 
 use crate::manifest::{Disk, Result};
 

@@ -7,9 +7,9 @@ use lab_proto::{GuestDisk, GuestShare};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
-use super::child::{Child, Ending};
-use super::launch::{Isolation, Launch, RootEntry};
-use super::{Channels, GuestView, Machine, MachinePlan};
+use super::{
+    Channels, Child, Ending, GuestView, Isolation, Launch, Machine, MachinePlan, RootEntry,
+};
 use crate::manifest::{Diagnostic, MachineOp, Result, ShareMode};
 
 /// Where things lie in the private root.

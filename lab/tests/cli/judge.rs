@@ -11,9 +11,10 @@ use lab::case::{
     Workshop, judge,
 };
 use lab::kernel::{AptSource, Kernels};
-use lab::machine::{Ending, Isolation, sandbox};
+use lab::machine::{Ending, Isolation};
 use lab::manifest::{Action, Project, StatusRule, Step};
 use lab::report::{RunResult, Sink, What};
+use lab::sandbox;
 
 use super::support::{Lab, cache, lab_for, tokens};
 

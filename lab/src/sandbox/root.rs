@@ -8,8 +8,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 
-use super::super::launch::{Launch, RootEntry};
-use super::Trouble;
+use super::{Launch, RootEntry, Trouble};
 
 const NONE: Option<&str> = None;
 

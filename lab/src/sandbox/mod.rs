@@ -8,6 +8,8 @@
 //! end of everything inside.
 
 mod caps;
+mod child;
+mod launch;
 mod root;
 
 use std::ffi::CString;
@@ -25,9 +27,10 @@ use nix::sys::socket::{MsgFlags, send};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use super::child::{Child, Ending};
-use super::launch::{Isolation, Launch};
 use crate::manifest::Result;
+
+pub use child::{Child, Ending};
+pub use launch::{Isolation, Launch, RootEntry};
 
 /// The first argument that makes the lab's binary this helper.
 pub const DISPATCH: &str = "__sandbox";
@@ -60,8 +63,8 @@ pub fn probe(scratch: &std::path::Path) -> Result<Option<String>> {
         keep: Vec::new(),
         isolation: Isolation::Full,
         root: vec![
-            super::RootEntry::Folder("/proc".into()),
-            super::RootEntry::Memory { at: "/dev/shm".into(), size: 1 << 20 },
+            RootEntry::Folder("/proc".into()),
+            RootEntry::Memory { at: "/dev/shm".into(), size: 1 << 20 },
         ],
         mount_on: scratch.to_path_buf(),
         fixed_addresses: false,

@@ -1,5 +1,5 @@
-//! What is started and inside which walls: data, made by pure functions of a [`super::MachinePlan`]
-//! and carried out by [`super::sandbox`].
+//! What is started and inside which walls: data, made by pure functions and carried out by the
+//! helper.
 
 use std::os::fd::RawFd;
 use std::path::PathBuf;

@@ -83,7 +83,7 @@ impl Child {
         let mut command = Command::new("/proc/self/exe");
         command
             .arg0("lab-sandbox")
-            .arg(super::sandbox::DISPATCH)
+            .arg(super::DISPATCH)
             .arg(file.as_raw_fd().to_string())
             .arg(theirs.as_raw_fd().to_string())
             .env_clear()
