@@ -339,6 +339,6 @@ fn step_title(step: &Step) -> String {
     match (&step.name, &step.action) {
         (Some(name), _) => name.clone(),
         (None, Action::Run(text)) => text.lines().next().unwrap_or_default().to_string(),
-        (None, Action::Machine(op)) => format!("{op:?}").to_lowercase(),
+        (None, Action::Machine(op)) => op.to_string(),
     }
 }

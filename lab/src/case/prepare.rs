@@ -88,6 +88,9 @@ impl Workshop {
         // Last, so that nothing takes them back: splats are known by printk's stamp, and a level
         // that hides warnings would make a silent kernel look like a healthy one.
         cmdline.extend(["printk.time=1".to_string(), "ignore_loglevel".to_string()]);
+        // Debian's kernels refuse most keys of the host's sysrq, those that explain a hang among
+        // them (CONFIG_MAGIC_SYSRQ_DEFAULT_ENABLE=0x01b6).
+        cmdline.push("sysrq_always_enabled".into());
         let programs: BTreeMap<String, String> = case
             .needs
             .programs

@@ -1,6 +1,7 @@
 //! A scripted machine for tests of the run loop: a thread plays the guest, so that lies, silence
 //! and sudden deaths can be played exactly. It proves nothing about kernels; real boots do that.
 
+use std::collections::VecDeque;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -18,6 +19,17 @@ pub struct Fake {
     ending: UnixStream,
     seen: Option<Ending>,
     guest: Option<JoinHandle<Ending>>,
+    /// Of the boots that follow.
+    scripts: VecDeque<Script>,
+}
+
+/// What a guest does in one boot.
+struct Script(Box<dyn FnOnce(FakeGuest) -> Ending + Send>);
+
+impl std::fmt::Debug for Script {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Script")
+    }
 }
 
 /// The guest's side of a [`Fake`].
@@ -39,6 +51,16 @@ impl Fake {
     /// # Panics
     /// If no sockets can be had.
     pub fn start(guest: impl FnOnce(FakeGuest) -> Ending + Send + 'static) -> Self {
+        Self::play(Script(Box::new(guest)))
+    }
+
+    /// What the next boot does.
+    pub fn then(mut self, guest: impl FnOnce(FakeGuest) -> Ending + Send + 'static) -> Self {
+        self.scripts.push_back(Script(Box::new(guest)));
+        self
+    }
+
+    fn play(guest: Script) -> Self {
         let pair = || UnixStream::pair().expect("socketpair");
         let ((log, l), (terminal, t), (control, c), (words, _)) = (pair(), pair(), pair(), pair());
         let (ending, done) = pair();
@@ -46,7 +68,7 @@ impl Fake {
             stream.set_nonblocking(true).expect("fcntl");
         }
         let guest = std::thread::spawn(move || {
-            let ending = guest(FakeGuest {
+            let ending = (guest.0)(FakeGuest {
                 log: l,
                 terminal: t,
                 control: c,
@@ -62,7 +84,7 @@ impl Fake {
             control: OwnedFd::from(control),
             words: OwnedFd::from(words),
         };
-        Self { channels, ending, seen: None, guest: Some(guest) }
+        Self { channels, ending, seen: None, guest: Some(guest), scripts: VecDeque::new() }
     }
 }
 
@@ -134,7 +156,25 @@ impl Machine for Fake {
     }
 
     fn request(&mut self, op: &MachineOp) -> Result<()> {
-        Err(Diagnostic::trouble(format!("a fake machine cannot do {op:?}")))
+        Err(Diagnostic::trouble(format!("a fake machine cannot do \"{op}\"")))
+    }
+
+    fn freeze(&mut self) -> Result<()> {
+        match self.ending() {
+            None => Ok(()),
+            Some(_) => Err(Diagnostic::trouble("the script had ended")),
+        }
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        self.kill();
+        let Some(script) = self.scripts.pop_front() else {
+            return Err(Diagnostic::trouble("there is no script for another boot"));
+        };
+        let scripts = std::mem::take(&mut self.scripts);
+        *self = Self::play(script);
+        self.scripts = scripts;
+        Ok(())
     }
 
     fn kill(&mut self) {

@@ -5,6 +5,7 @@
 
 pub mod disk;
 mod fake;
+mod mconsole;
 pub mod room;
 pub mod uml;
 
@@ -92,6 +93,20 @@ pub trait Machine: Send {
     /// # Errors
     /// What this backend cannot do, or what went wrong.
     fn request(&mut self, op: &MachineOp) -> Result<()>;
+
+    /// Stops the machine where it is: when this returns, nothing more of the guest is executed, and
+    /// what its kernel has said is in the channels. Only [`Machine::kill`] follows.
+    ///
+    /// # Errors
+    /// It had ended before, which [`Machine::ending`] then says, or it does not stand still.
+    fn freeze(&mut self) -> Result<()>;
+
+    /// Kills the machine if it still runs, and starts it again as it was planned, on the same disks,
+    /// with fresh channels.
+    ///
+    /// # Errors
+    /// As at the first start.
+    fn start_again(&mut self) -> Result<()>;
 
     /// Kills the machine and all that belongs to it, and waits for their end. Idempotent.
     fn kill(&mut self);

@@ -7,6 +7,7 @@ use lab_proto::{GuestDisk, GuestShare};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use super::mconsole::{Mconsole, REPLIES, StateFolder, UMID};
 use super::{
     Channels, Child, Ending, GuestView, Isolation, Launch, Machine, MachinePlan, RootEntry,
 };
@@ -37,7 +38,8 @@ const MEMORY_SLACK: u64 = 64 << 20;
 pub struct Uml {
     child: Child,
     channels: Channels,
-    view: GuestView,
+    mconsole: Mconsole,
+    plan: MachinePlan,
 }
 
 /// The guest's ends of the channels, as descriptors that the process inherits.
@@ -49,6 +51,8 @@ pub struct GuestEnds {
     pub terminal: RawFd,
     /// ssl0: records.
     pub control: RawFd,
+    /// Not the guest's, but the lab's end of the management console: bound before the start.
+    pub mconsole: RawFd,
 }
 
 impl Uml {
@@ -61,18 +65,41 @@ impl Uml {
         let (terminal, terminal_end) = channel()?;
         let (control, control_end) = channel()?;
         let (words, words_end) = channel()?;
+        let mconsole = Mconsole::new()?;
+        if plan.isolation != Isolation::Full {
+            state_on_host(plan).clear()?;
+        }
         let ends = GuestEnds {
             log: log_end.as_raw_fd(),
             terminal: terminal_end.as_raw_fd(),
             control: control_end.as_raw_fd(),
+            mconsole: mconsole.socket().as_raw_fd(),
         };
         let child = Child::start(&launch(plan, ends), words_end)?;
         Ok(Self {
             child,
             channels: Channels { log, terminal, control, words },
-            view: guest_view(plan),
+            mconsole,
+            plan: plan.clone(),
         })
     }
+
+    /// The machine's state folder, as the lab sees it.
+    fn state(&self) -> StateFolder {
+        match self.plan.isolation {
+            // The helper's root is the private one since pivot_root(2). It is our child and not
+            // waited for, so that the number is its own.
+            Isolation::Full => StateFolder {
+                base: format!("/proc/{}/root", self.child.helper_pid()).into(),
+                below: STATE.into(),
+            },
+            _ => state_on_host(&self.plan),
+        }
+    }
+}
+
+fn state_on_host(plan: &MachinePlan) -> StateFolder {
+    StateFolder { base: plan.scratch.join("state"), below: PathBuf::new() }
 }
 
 impl Machine for Uml {
@@ -81,7 +108,7 @@ impl Machine for Uml {
     }
 
     fn guest_view(&self) -> GuestView {
-        self.view.clone()
+        guest_view(&self.plan)
     }
 
     fn ending_fd(&self) -> BorrowedFd<'_> {
@@ -93,7 +120,24 @@ impl Machine for Uml {
     }
 
     fn request(&mut self, op: &MachineOp) -> Result<()> {
-        Err(Diagnostic::trouble(format!("the UML backend cannot do {op:?} yet")))
+        match op {
+            MachineOp::Sysrq(key) => {
+                // What the kernel prints comes over the log channel, as everything does.
+                let (state, command) = (self.state(), format!("sysrq {key}"));
+                self.mconsole.request(&state, &command, self.child.ending_fd()).map(drop)
+            }
+            _ => Err(Diagnostic::trouble(format!("a UML machine that runs cannot do \"{op}\""))),
+        }
+    }
+
+    fn freeze(&mut self) -> Result<()> {
+        self.child.freeze()
+    }
+
+    fn start_again(&mut self) -> Result<()> {
+        self.kill();
+        *self = Self::start(&self.plan)?;
+        Ok(())
     }
 
     fn kill(&mut self) {
@@ -114,8 +158,9 @@ pub fn launch(plan: &MachinePlan, ends: GuestEnds) -> Launch {
         format!("con0=null,fd:{}", ends.log),
         format!("con1=fd:{}", ends.terminal),
         format!("ssl0=fd:{}", ends.control),
-        format!("uml_dir={}", paths.state),
-        "umid=m".into(),
+        // The current folder: see `mconsole`.
+        "uml_dir=.".into(),
+        format!("umid={UMID}"),
         LOOPS_PER_JIFFY.into(),
         "lab.terminal=/dev/tty1".into(),
         "lab.control=/dev/ttyS0".into(),
@@ -132,6 +177,8 @@ pub fn launch(plan: &MachinePlan, ends: GuestEnds) -> Launch {
             ("HOME".into(), "/".into()),
         ],
         keep: vec![ends.log, ends.terminal, ends.control],
+        folder: paths.state.into(),
+        bind: Some((ends.mconsole, REPLIES.into())),
         isolation: plan.isolation,
         root: private_root(plan),
         mount_on: plan.scratch.join("root"),

@@ -186,6 +186,35 @@ pub enum MachineOp {
     Sysrq(char),
 }
 
+impl MachineOp {
+    /// Whether the machine starts again after it.
+    pub fn ends_the_boot(&self) -> bool {
+        matches!(self, Self::PowerCut | Self::Reboot)
+    }
+}
+
+/// In the manifest's words.
+impl std::fmt::Display for MachineOp {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::PowerCut => f.write_str("power-cut"),
+            Self::Reboot => f.write_str("reboot"),
+            Self::Hotplug(disk) => write!(f, "hotplug {disk}"),
+            Self::Unplug(disk) => write!(f, "unplug {disk}"),
+            Self::Resize(disk, bytes) => write!(f, "resize {disk} {}", size(*bytes)),
+            Self::Sysrq(key) => write!(f, "sysrq {key}"),
+        }
+    }
+}
+
+/// Bytes in the largest unit that divides them.
+fn size(bytes: u64) -> String {
+    [(30, "G"), (20, "M"), (10, "K")]
+        .into_iter()
+        .find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift)
+        .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+}
+
 /// Which status of a step is right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -11,12 +11,16 @@ use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::socket::{
-    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, shutdown, socketpair,
+    AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, shutdown, socketpair,
 };
 use serde::{Deserialize, Serialize};
 
 use super::launch::Launch;
+use super::{FREEZE, FROZEN};
 use crate::manifest::{Diagnostic, Result, errno_words};
+
+/// How long a process may take to stand still: it does so at once unless a host's disk keeps it.
+const STANDSTILL: Duration = Duration::from_secs(2);
 
 /// How a supervised process ended, as its parent (the helper) saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -79,6 +83,7 @@ impl Child {
 
         let mut keep: Vec<RawFd> = launch.keep.clone();
         keep.extend([file.as_raw_fd(), theirs.as_raw_fd()]);
+        keep.extend(launch.bind.as_ref().map(|(socket, _)| socket));
         let errors = words.try_clone().map_err(|e| trouble("dup", &errno_words(&e)))?;
         let mut command = Command::new("/proc/self/exe");
         command
@@ -121,13 +126,50 @@ impl Child {
         if self.ending.is_none() {
             let mut buffer = [0; 4096];
             self.ending = match recv(self.lifeline.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-                Ok(0) => Some(Ending::HelperGone),
-                Ok(n) => serde_json::from_slice(&buffer[..n]).ok().or(Some(Ending::HelperGone)),
+                // Of a process that was to be frozen, and was so too late to be waited for.
+                Ok(n) if &buffer[..n] == FROZEN => None,
+                Ok(n) => Some(said(&buffer[..n])),
                 Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => None,
                 Err(_) => Some(Ending::HelperGone),
             };
         }
         self.ending.clone()
+    }
+
+    /// Stops the process where it is, so that it runs no instruction more until it is killed; waits
+    /// until it does stand still.
+    ///
+    /// # Errors
+    /// It had ended before, which [`Child::ending`] then says; or it still ran after 2 s.
+    pub fn freeze(&mut self) -> Result<()> {
+        let ended = || Diagnostic::trouble("the machine had ended before it could be stopped");
+        if self.ending().is_some() {
+            return Err(ended());
+        }
+        let _ = send(self.lifeline.as_raw_fd(), FREEZE, MsgFlags::MSG_NOSIGNAL);
+        let until = Instant::now() + STANDSTILL;
+        loop {
+            let mut buffer = [0; 4096];
+            match recv(self.lifeline.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+                Ok(n) if &buffer[..n] == FROZEN => return Ok(()),
+                Ok(n) => {
+                    self.ending = Some(said(&buffer[..n]));
+                    return Err(ended());
+                }
+                Err(nix::errno::Errno::EAGAIN | nix::errno::Errno::EINTR) => {}
+                Err(_) => {
+                    self.ending = Some(Ending::HelperGone);
+                    return Err(ended());
+                }
+            }
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(Diagnostic::trouble("the machine could not be stopped within 2 s"));
+            }
+            let mut fds = [PollFd::new(self.lifeline.as_fd(), PollFlags::POLLIN)];
+            let timeout = PollTimeout::try_from(left + Duration::from_millis(1));
+            let _ = poll(&mut fds, timeout.unwrap_or(PollTimeout::ZERO));
+        }
     }
 
     /// Kills the process and all that belongs to it, and waits for their end.
@@ -156,6 +198,11 @@ impl Child {
             std::thread::sleep(Duration::from_micros(200));
         }
     }
+}
+
+/// What the helper says of the end; its silence is its own.
+fn said(message: &[u8]) -> Ending {
+    serde_json::from_slice(message).unwrap_or(Ending::HelperGone)
 }
 
 impl Drop for Child {

@@ -69,6 +69,11 @@ pub struct Launch {
     pub env: Vec<(String, String)>,
     /// Descriptors that it inherits under the same numbers, beside 0, 1 and 2.
     pub keep: Vec<RawFd>,
+    /// Its current folder, as it sees it.
+    pub folder: PathBuf,
+    /// A socket of the lab's that the helper binds to this name in the folder, so that the machine
+    /// can answer to it; the machine itself does not inherit it.
+    pub bind: Option<(RawFd, String)>,
     /// The walls.
     pub isolation: Isolation,
     /// The private root's contents (for [`Isolation::Full`]).

@@ -23,8 +23,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::prctl;
 use nix::sys::signal::Signal;
-use nix::sys::socket::{MsgFlags, send};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::socket::{MsgFlags, UnixAddr, bind, recv, send};
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 use crate::manifest::Result;
@@ -34,6 +34,12 @@ pub use launch::{Isolation, Launch, RootEntry};
 
 /// The first argument that makes the lab's binary this helper.
 pub const DISPATCH: &str = "__sandbox";
+
+/// What the lab may say on the lifeline: stop the machine where it is. Anything else, and the
+/// lifeline's end, is the wish that all end.
+pub const FREEZE: &[u8] = b"freeze";
+/// The answer, when the machine does stand still.
+pub const FROZEN: &[u8] = b"frozen";
 
 /// Becomes the helper if this process was started as one; must be called first in `main`, while
 /// there is one thread only.
@@ -61,6 +67,8 @@ pub fn probe(scratch: &std::path::Path) -> Result<Option<String>> {
         argv: Vec::new(),
         env: Vec::new(),
         keep: Vec::new(),
+        folder: "/".into(),
+        bind: None,
         isolation: Isolation::Full,
         root: vec![
             RootEntry::Folder("/proc".into()),
@@ -126,6 +134,7 @@ impl Helper {
     fn close_others(&self, launch: &Launch) -> Result<(), Trouble> {
         let mut kept: Vec<RawFd> = launch.keep.clone();
         kept.extend([0, 1, 2, self.lifeline.as_raw_fd()]);
+        kept.extend(launch.bind.as_ref().map(|(socket, _)| socket));
         kept.sort_unstable();
         for pair in kept.windows(2) {
             close_range(pair[0] + 1, pair[1] - 1)?;
@@ -164,7 +173,8 @@ impl Helper {
                 // Only the inner helper and the machine may hold the channels' ends: the lab
                 // reads them to their end.
                 let lifeline = self.lifeline.as_raw_fd();
-                close_all(launch.keep.iter().copied().chain([lifeline, 1, 2]));
+                let socket = launch.bind.as_ref().map(|(socket, _)| *socket);
+                close_all(launch.keep.iter().copied().chain([lifeline, 1, 2]).chain(socket));
                 while let Err(Errno::EINTR) = waitpid(child, None) {}
                 std::process::exit(0);
             }
@@ -191,6 +201,12 @@ impl Helper {
         if launch.argv.is_empty() {
             self.say(&Ending::Exited(0));
             return Ok(0);
+        }
+        nix::unistd::chdir(&launch.folder).map_err(trouble("enter the machine's folder"))?;
+        if let Some((socket, name)) = &launch.bind {
+            let name = UnixAddr::new(name.as_str()).map_err(trouble("name a socket"))?;
+            bind(*socket, &name).map_err(trouble("bind a socket"))?;
+            close_all([*socket].into_iter());
         }
         let argv = c_strings(launch.argv.iter().map(String::as_str))?;
         let env: Vec<String> = launch.env.iter().map(|(k, v)| format!("{k}={v}")).collect();
@@ -225,7 +241,12 @@ impl Helper {
                 break;
             }
             if fds[1].any() == Some(true) {
-                break; // the lab wants the end, or is gone
+                let mut wish = [0; 16];
+                match recv(self.lifeline.as_raw_fd(), &mut wish, MsgFlags::MSG_DONTWAIT) {
+                    Ok(n) if &wish[..n] == FREEZE => self.freeze(machine),
+                    Err(Errno::EAGAIN | Errno::EINTR) => {}
+                    _ => break, // the lab wants the end, or is gone
+                }
             }
         }
         if launch.isolation == Isolation::Off {
@@ -233,6 +254,32 @@ impl Helper {
             end_descendants();
         }
         Ok(0)
+    }
+
+    /// Stops the machine, and says so when it stands still; its end is left for [`Self::report`].
+    fn freeze(&self, machine: Pid) {
+        let _ = nix::sys::signal::kill(machine, Signal::SIGSTOP);
+        let flags = WaitPidFlag::WSTOPPED
+            | WaitPidFlag::WEXITED
+            | WaitPidFlag::WNOWAIT
+            | WaitPidFlag::WNOHANG;
+        loop {
+            match waitid(Id::Pid(machine), flags) {
+                Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) => {}
+                Ok(WaitStatus::Stopped(..)) => {
+                    let _ = send(self.lifeline.as_raw_fd(), FROZEN, MsgFlags::MSG_NOSIGNAL);
+                    return;
+                }
+                _ => return,
+            }
+            // SAFETY: the lifeline lives as long as `self`.
+            let lifeline = unsafe { BorrowedFd::borrow_raw(self.lifeline.as_raw_fd()) };
+            // A host's disk may keep it from stopping; the lab may not want to wait for that.
+            let mut fds = [PollFd::new(lifeline, PollFlags::POLLIN)];
+            if matches!(poll(&mut fds, PollTimeout::from(1u16)), Ok(n) if n > 0) {
+                return;
+            }
+        }
     }
 
     fn report(&self, machine: Pid) {

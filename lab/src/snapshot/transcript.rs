@@ -91,24 +91,9 @@ fn push_command(out: &mut String, command: &str) {
     }
 }
 
-/// The marker line of a machine step, in the manifest's words.
+/// The marker line of a machine step.
 fn operation(op: &MachineOp) -> String {
-    match op {
-        MachineOp::PowerCut => "[machine power-cut]".into(),
-        MachineOp::Reboot => "[machine reboot]".into(),
-        MachineOp::Hotplug(disk) => format!("[machine hotplug {disk}]"),
-        MachineOp::Unplug(disk) => format!("[machine unplug {disk}]"),
-        MachineOp::Resize(disk, bytes) => format!("[machine resize {disk} {}]", size(*bytes)),
-        MachineOp::Sysrq(key) => format!("[machine sysrq {key}]"),
-    }
-}
-
-/// Bytes in the largest unit that divides them.
-fn size(bytes: u64) -> String {
-    [(30, "G"), (20, "M"), (10, "K")]
-        .into_iter()
-        .find(|(shift, _)| bytes != 0 && bytes.trailing_zeros() >= *shift)
-        .map_or_else(|| bytes.to_string(), |(shift, unit)| format!("{}{unit}", bytes >> shift))
+    format!("[machine {op}]")
 }
 
 fn push_output(out: &mut String, bytes: &[u8], first: Standing) {
