@@ -20,6 +20,8 @@ pub mod case;
 
 pub mod snapshot;
 
+pub mod series;
+
 pub mod report;
 
 pub mod cli;

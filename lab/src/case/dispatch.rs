@@ -62,6 +62,22 @@ enum Available {
     Trouble(Diagnostic),
 }
 
+/// What the dispatcher keeps of a run; the rest is in its folder and its event.
+struct Finished {
+    outcome: Outcome,
+    ready_ms: Option<u64>,
+    candidate: Option<Candidate>,
+}
+
+/// How the runs on one kernel of several ended ([`Dispatcher::run_on`]).
+#[derive(Clone, Debug, Default)]
+pub struct Round {
+    /// How many of each outcome.
+    pub tally: Tally,
+    /// Milliseconds until the first machine that got so far was ready.
+    pub ready_ms: Option<u64>,
+}
+
 impl Dispatcher<'_> {
     /// Runs everything, reports it, writes the pending snapshots once, and returns the exit code.
     ///
@@ -72,15 +88,15 @@ impl Dispatcher<'_> {
         let runs = requests.iter().enumerate().map(|(i, r)| r.run_ref(i)).collect();
         self.sink.emit(What::Started { runs, jobs });
         let kernels = self.kernels(requests);
-        let finished = self.all(requests, &kernels, jobs);
+        let finished = self.all(requests, &kernels, 0);
 
         let mut tally = Tally::default();
         let kernel_order: Vec<String> = requests.iter().map(|r| r.kernel.name.clone()).collect();
         let mut pending = Pending::new(&kernel_order);
         for (request, finished) in requests.iter().zip(finished) {
-            let Some((outcome, candidate)) = finished else { continue };
-            tally.add(outcome);
-            if let Some(c) = candidate
+            let Some(finished) = finished else { continue };
+            tally.add(finished.outcome);
+            if let Some(c) = finished.candidate
                 && self.options.pending
             {
                 let (case, params) = (&request.instance.case, &request.instance.params);
@@ -109,6 +125,20 @@ impl Dispatcher<'_> {
         }
         self.sink.emit(What::Ended { tally, exit });
         Ok(exit)
+    }
+
+    /// Runs everything on a kernel that is here, as part of a command that says itself when it starts
+    /// and ends; `first` is the number of the first run. Leaves nothing for review: what a kernel
+    /// under trial prints is not to be accepted.
+    pub fn run_on(&self, kernel: &Arc<Kernel>, requests: &[Request], first: usize) -> Round {
+        let ready = |r: &Request| (r.kernel.name.clone(), Available::Ready(Arc::clone(kernel)));
+        let kernels = requests.iter().map(ready).collect();
+        let mut round = Round::default();
+        for finished in self.all(requests, &kernels, first).into_iter().flatten() {
+            round.tally.add(finished.outcome);
+            round.ready_ms = round.ready_ms.or(finished.ready_ms);
+        }
+        round
     }
 
     /// Finds or fetches each kernel once.
@@ -155,8 +185,9 @@ impl Dispatcher<'_> {
         &self,
         requests: &[Request],
         kernels: &BTreeMap<String, Available>,
-        jobs: usize,
-    ) -> Vec<Option<(Outcome, Option<Candidate>)>> {
+        first: usize,
+    ) -> Vec<Option<Finished>> {
+        let jobs = self.options.jobs.clamp(1, requests.len().max(1));
         let queue: Mutex<VecDeque<usize>> = Mutex::new((0..requests.len()).collect());
         let done: Mutex<Vec<_>> = Mutex::new((0..requests.len()).map(|_| None).collect());
         let memory = Memory::new();
@@ -165,11 +196,11 @@ impl Dispatcher<'_> {
         std::thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
-                    while let Some(number) = next() {
+                    while let Some(index) = next() {
                         if self.cancelled.load(Ordering::SeqCst) {
                             break;
                         }
-                        let request = &requests[number];
+                        let (request, number) = (&requests[index], first + index);
                         let _room = memory.take(request.instance.case.machine.memory);
                         if self.cancelled.load(Ordering::SeqCst) {
                             break;
@@ -177,10 +208,10 @@ impl Dispatcher<'_> {
                         self.sink.emit(What::RunStarted { run: request.run_ref(number) });
                         let (result, candidate) =
                             self.one(number, request, &kernels[&request.kernel.name]);
-                        let outcome = result.outcome;
+                        let (outcome, ready_ms) = (result.outcome, result.ready_ms);
                         self.sink.emit(What::RunEnded { result: Box::new(result) });
-                        done.lock().expect("no panics hold it")[number] =
-                            Some((outcome, candidate));
+                        done.lock().expect("no panics hold it")[index] =
+                            Some(Finished { outcome, ready_ms, candidate });
                     }
                 });
             }

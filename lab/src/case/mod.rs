@@ -15,7 +15,7 @@ mod request;
 mod verdict;
 
 pub use crate::manifest::Case;
-pub use dispatch::{Dispatcher, Judge, Options};
+pub use dispatch::{Dispatcher, Judge, Options, Round};
 pub use evidence::{Evidence, Stall, StepEvidence, Tracked};
 pub use folder::{RunFolder, RunInfo, RunState, list as list_runs};
 pub use judge::{Expected, Verdict, judge, settle};

@@ -117,7 +117,7 @@ fn twin(
 
 impl Request {
     /// The run as events name it.
-    pub(super) fn run_ref(&self, number: usize) -> RunRef {
+    pub fn run_ref(&self, number: usize) -> RunRef {
         RunRef {
             number,
             case: self.instance.case.name.clone(),

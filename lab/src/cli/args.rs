@@ -100,6 +100,10 @@ pub struct RunArgs {
     /// One-off changes of the kernels.
     #[command(flatten)]
     pub variation: Variation,
+    /// Try each patch of SERIES in turn, on those before it: applies, builds, boots, cases; a line
+    /// each. SERIES is one of patches/, or a file.
+    #[arg(long, value_name = "SERIES", conflicts_with = "twins")]
+    pub each_patch: Option<String>,
     /// At most so many runs at once; by default as many as there are cores.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,

@@ -53,17 +53,15 @@ pub fn kernels(
     if variation.patches.is_empty() && variation.config.is_empty() {
         return Ok(specs);
     }
-    // A file is meant as it is written here; a series is one of the project's.
-    let here = std::env::current_dir().unwrap_or_default();
-    let patches: Vec<String> = variation
-        .patches
-        .iter()
-        .map(|patch| {
-            let file = here.join(patch);
-            if file.is_file() { file.display().to_string() } else { patch.clone() }
-        })
-        .collect();
+    let patches: Vec<String> = variation.patches.iter().map(|name| patches(name)).collect();
     specs.iter().map(|spec| spec.varied(&patches, &variation.config)).collect()
+}
+
+/// The name of a patch or a series: a file is meant as it is written here, a series is one of the
+/// project's.
+pub fn patches(name: &str) -> String {
+    let file = std::env::current_dir().unwrap_or_default().join(name);
+    if file.is_file() { file.display().to_string() } else { name.to_string() }
 }
 
 fn at_path(context: &Context, path: &Path) -> Result<KernelSpec> {

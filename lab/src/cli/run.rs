@@ -9,8 +9,11 @@ use super::choose;
 use super::edge;
 use super::environment::{Cancel, Context};
 use crate::case::{Dispatcher, Instance, Options, Request, Selection, Workshop, judge};
-use crate::manifest::{Action, Case, Diagnostic, MachineSpec, Needs, Result, StatusRule, Step};
+use crate::manifest::{
+    Action, Case, Diagnostic, KernelSpec, MachineSpec, Needs, Result, StatusRule, Step,
+};
 use crate::report::{COMMAND, Format, Reporter, Stream, text};
+use crate::series::{self, Series};
 
 /// Does what `args` say.
 ///
@@ -18,6 +21,10 @@ use crate::report::{COMMAND, Format, Reporter, Stream, text};
 /// A wrong selection or manifest; what goes wrong in runs is their outcome.
 pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
     let kernels = choose::kernels(context, &args.kernels, &args.variation)?;
+    let series = match &args.each_patch {
+        Some(name) => Some(series_on(context, name, &kernels)?),
+        None => None,
+    };
     let requests = if args.command.is_empty() {
         let selection =
             Selection { cases: args.cases, kernels, tags: args.tags, twins: args.twins };
@@ -45,6 +52,8 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
         return Ok(4);
     }
     if args.dry_run {
+        let stages = series.iter().flat_map(Series::stages);
+        stages.for_each(|patch| edge::print(&format!("{}  {}\n", patch.number, patch.subject)));
         edge::print(&dry(&requests));
         return Ok(0);
     }
@@ -55,24 +64,39 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
         pending: !args.no_pending,
         fail_flaky: false,
     };
-    perform(context, &workshop, &requests, options, format)
+    perform(context, &workshop, options, format, |dispatcher| match &series {
+        Some(series) => series::walk(dispatcher, series, &requests),
+        None => dispatcher.run(&requests),
+    })
 }
 
-/// Runs `requests` and reports them; also what `lab runs again` does.
+fn series_on(context: &Context, name: &str, kernels: &[KernelSpec]) -> Result<Series> {
+    let [kernel] = kernels else {
+        let names: Vec<&str> = kernels.iter().map(|spec| spec.name.as_str()).collect();
+        return Err(Diagnostic::usage(format!(
+            "--each-patch walks a series on one kernel, not on {}",
+            names.join(", ")
+        ))
+        .help("name one that is built here, for example -k uml-6.1-src"));
+    };
+    Series::load(&context.project.root, &choose::patches(name), kernel)
+}
+
+/// Lets a dispatcher do `what` and reports it; also what `lab runs again` does.
 ///
 /// # Errors
-/// Signals that cannot be handled, pending snapshots that cannot be written.
+/// Signals that cannot be handled, and those of `what`.
 pub fn perform(
     context: &Context,
     workshop: &Workshop,
-    requests: &[Request],
     options: Options,
     format: Format,
+    what: impl FnOnce(&Dispatcher<'_>) -> Result<u8>,
 ) -> Result<u8> {
     let cancel = Cancel::install()?;
     let (reporter, events) = Reporter::start(format);
     let stream = Stream::new(events);
-    let outcome = Dispatcher {
+    let outcome = what(&Dispatcher {
         project: &context.project,
         workshop,
         sink: &stream,
@@ -80,8 +104,7 @@ pub fn perform(
         cancel: cancel.fd(),
         cancelled: &cancel.flag,
         options,
-    }
-    .run(requests);
+    });
     drop(stream);
     reporter.finish();
     outcome

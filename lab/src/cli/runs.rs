@@ -157,7 +157,7 @@ fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
         review: plan.review,
     };
     let options = Options { jobs: cores(), pending: false, fail_flaky: false };
-    perform(context, &workshop, &[request], options, format(json))
+    perform(context, &workshop, options, format(json), |dispatcher| dispatcher.run(&[request]))
 }
 
 /// The run that is meant: an exact name, else the last whose name has it as a part; the last of all

@@ -17,6 +17,7 @@ mod tool;
 mod tree;
 
 pub use crate::manifest::{Arch, KernelSpec, Provider};
+pub use build::new_warnings;
 pub use debian::AptSource;
 pub use entry::{Origin, Package};
 pub use kconfig::{

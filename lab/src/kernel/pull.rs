@@ -100,6 +100,10 @@ pub enum PullError {
     },
     /// The user interrupted (exit code 130).
     Interrupted,
+    /// A patch does not apply to the source.
+    Patch(Diagnostic),
+    /// The source does not compile.
+    Compile(Diagnostic),
     /// Anything else.
     Other(Diagnostic),
 }
@@ -296,7 +300,9 @@ impl PullError {
                  carries {suite} in lab.toml ([debian] mirror = \"...\"), or use a newer kernel"
             )),
             Self::Interrupted => Diagnostic::trouble("interrupted"),
-            Self::Other(diagnostic) => diagnostic,
+            Self::Patch(diagnostic) | Self::Compile(diagnostic) | Self::Other(diagnostic) => {
+                diagnostic
+            }
         }
     }
 }

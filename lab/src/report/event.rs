@@ -9,6 +9,7 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
+use super::patch::{PatchRef, PatchResult};
 use crate::case::{Outcome, Reason};
 use crate::kernel::PullProgress;
 use crate::machine::Isolation;
@@ -102,6 +103,16 @@ pub enum What {
     RunEnded {
         /// How.
         result: Box<RunResult>,
+    },
+    /// A patch of a series is tried: the runs that follow are its.
+    PatchStarted {
+        /// Which.
+        patch: PatchRef,
+    },
+    /// A patch of a series has been tried.
+    PatchTried {
+        /// How far it came.
+        result: Box<PatchResult>,
     },
     /// Transcripts that wait for review.
     Pending {

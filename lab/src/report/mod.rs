@@ -3,12 +3,14 @@
 
 mod event;
 mod live;
+mod patch;
 mod reporter;
 pub mod text;
 
 pub use event::{
     Event, Hint, PendingNote, ReasonLine, RunRef, RunResult, Sink, Stream, Tally, What,
 };
+pub use patch::{PatchRef, PatchResult};
 pub use reporter::{Format, Reporter};
 
 /// The name that a one-off command (`lab run -- CMD`) has in place of a case's.

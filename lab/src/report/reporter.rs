@@ -6,7 +6,8 @@ use std::thread::JoinHandle;
 
 use super::event::{Event, What};
 use super::live::Live;
-use super::text;
+use super::{patch, text};
+use crate::case::Outcome;
 
 /// How a command's events are shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,8 @@ fn json(events: &Receiver<Event>) {
 
 fn lines(events: &Receiver<Event>, mut live: Option<Live>) {
     let mut width = 0;
+    // A series is told a line a patch; of its runs only those show that explain the first failure.
+    let mut of_patch: Option<Vec<super::RunResult>> = None;
     // Lines are for what begins, not for every megabyte.
     let mut phase_of = std::collections::HashMap::new();
     let print = |live: &Option<Live>, text: &str| {
@@ -96,7 +99,25 @@ fn lines(events: &Receiver<Event>, mut live: Option<Live>) {
                 aside(&live, &format!("{kernel}: Linux {release} ({origin}), in {took}"));
             }
             What::Note { text } => aside(&live, &text),
-            What::RunEnded { result } => print(&live, &text::result(&result, width)),
+            What::PatchStarted { patch } => {
+                if patch.number == 0 {
+                    print(&live, &patch::header(&patch));
+                }
+                of_patch = Some(Vec::new());
+            }
+            What::RunEnded { result } => match &mut of_patch {
+                Some(results) => results.push(*result),
+                None => print(&live, &text::result(&result, width)),
+            },
+            What::PatchTried { result } => {
+                print(&live, &patch::line(&result));
+                let wrong =
+                    |r: &super::RunResult| matches!(r.outcome, Outcome::Fail | Outcome::Broken);
+                let runs = of_patch.replace(Vec::new()).unwrap_or_default();
+                for run in runs.iter().filter(|run| result.first_failure && wrong(run)) {
+                    print(&live, &text::result(run, width));
+                }
+            }
             What::Pending { files } => {
                 let files = files.len();
                 let what = if files == 1 { "transcript waits" } else { "transcripts wait" };

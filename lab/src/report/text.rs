@@ -71,20 +71,25 @@ pub fn size(bytes: u64) -> String {
 
 /// `2 runs: 1 pass, 1 known`; the words of the outcomes in the order of their severity.
 pub fn tally(tally: &Tally) -> String {
-    use Outcome::{Broken, Fail, Fixed, Flaky, Known, Pass, Skip};
     let total: usize = tally.0.values().sum();
-    let parts: Vec<_> = [Fail, Broken, Fixed, Flaky, Known, Skip, Pass]
-        .into_iter()
-        .filter(|outcome| tally.count(*outcome) > 0)
-        .map(|outcome| {
-            paint(style_of(outcome), &format!("{} {}", tally.count(outcome), outcome.name()))
-        })
-        .collect();
+    let parts = tally_words(tally);
     match total {
         0 => "nothing ran".to_string(),
         1 => format!("1 run: {}", parts.join(", ")),
         _ => format!("{total} runs: {}", parts.join(", ")),
     }
+}
+
+/// `1 pass`, `1 known`: a word for each outcome that there is.
+pub fn tally_words(tally: &Tally) -> Vec<String> {
+    use Outcome::{Broken, Fail, Fixed, Flaky, Known, Pass, Skip};
+    [Fail, Broken, Fixed, Flaky, Known, Skip, Pass]
+        .into_iter()
+        .filter(|outcome| tally.count(*outcome) > 0)
+        .map(|outcome| {
+            paint(style_of(outcome), &format!("{} {}", tally.count(outcome), outcome.name()))
+        })
+        .collect()
 }
 
 /// A difference, a line each, coloured.

@@ -8,7 +8,7 @@ const BROKEN: &str = "uml-6.1-broken";
 
 /// A project with the repository's cases, patches and kernels; `None` (or a failure, with
 /// LAB_REQUIRE=all) where no kernel can be built here.
-fn builder() -> Option<Lab> {
+pub fn builder() -> Option<Lab> {
     let lab = lab_for(&["uml-6.1"])?;
     let missing: Vec<&str> = ["make", "gcc", "flex", "bison", "bc", "git"]
         .into_iter()

@@ -11,6 +11,7 @@ mod bad_case;
 mod bad_host;
 mod build;
 mod cases;
+mod each_patch;
 mod escape;
 mod hostfs;
 mod info;

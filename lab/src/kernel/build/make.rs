@@ -33,8 +33,6 @@ pub(super) struct Make {
 pub(super) struct Said {
     /// Objects that it made.
     pub objects: usize,
-    /// Compiler warnings, a line each.
-    pub warnings: Vec<String>,
     /// The last lines that look like errors, and else the last lines.
     errors: Vec<String>,
     tail: std::collections::VecDeque<String>,
@@ -95,7 +93,7 @@ impl Make {
         if status.success() { Ok(()) } else { Err(self.failed(what, &said).into()) }
     }
 
-    /// Builds `targets`; `progress` is told the number of objects made so far.
+    /// Builds `targets`; `progress` is told each line, and the number of objects made so far.
     ///
     /// # Errors
     /// The compiler's words and the log, or the user interrupts.
@@ -103,19 +101,19 @@ impl Make {
         &self,
         targets: &[&str],
         watch: &mut Watch<'_>,
-        mut progress: impl FnMut(&mut Watch<'_>, usize),
-    ) -> Result<Said, PullError> {
+        mut progress: impl FnMut(&mut Watch<'_>, &str, usize),
+    ) -> Result<usize, PullError> {
         let mut said = Said::default();
         let mut command = self.command();
         command.arg(format!("-j{}", self.jobs)).args(targets);
         let status = self.run(command, watch, |watch, line| {
-            let before = said.objects;
             said.take(line);
-            if said.objects != before {
-                progress(watch, said.objects);
-            }
+            progress(watch, line, said.objects);
         })?;
-        if status.success() { Ok(said) } else { Err(self.failed("build the kernel", &said).into()) }
+        match status.success() {
+            true => Ok(said.objects),
+            false => Err(PullError::Compile(self.failed("build the kernel", &said))),
+        }
     }
 
     fn command(&self) -> Command {
@@ -226,11 +224,8 @@ impl Make {
 impl Said {
     fn take(&mut self, line: &str) {
         const TAIL: usize = 15;
-        if OBJECT.iter().any(|mark| line.starts_with(mark)) {
+        if object_of(line).is_some() {
             self.objects += 1;
-        }
-        if line.contains(": warning: ") {
-            self.warnings.push(line.to_string());
         }
         let error = line.contains("error: ") || line.contains(" Error ") || line.contains("ERROR");
         if error && self.errors.len() < TAIL {
@@ -250,6 +245,11 @@ impl Said {
         };
         lines.join("\n")
     }
+}
+
+/// The object that a line of make's says it is making, relative to the build folder.
+pub(super) fn object_of(line: &str) -> Option<&str> {
+    OBJECT.iter().any(|mark| line.starts_with(mark)).then(|| line.split_whitespace().last())?
 }
 
 /// Whether ccache would be found.
@@ -285,7 +285,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn objects_warnings_and_errors_are_told_apart() {
+    fn objects_and_errors_are_told_apart() {
         let mut said = Said::default();
         for line in [
             "  SYNC    include/config/auto.conf",
@@ -298,7 +298,7 @@ mod tests {
         ] {
             said.take(line);
         }
-        assert_eq!((said.objects, said.warnings.len()), (2, 1));
+        assert_eq!(said.objects, 2);
         assert_eq!(said.words().lines().count(), 2);
     }
 

@@ -3,8 +3,10 @@
 
 mod make;
 mod recipe;
+mod warnings;
 
 pub(super) use recipe::{Recipe, several};
+pub use warnings::new_warnings;
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
@@ -13,6 +15,7 @@ use std::time::Instant;
 use make::{Make, boot_file};
 use nix::fcntl::{Flock, FlockArg};
 use recipe::RECIPE;
+use warnings::Warnings;
 
 use super::kernels::Kernels;
 use super::pull::{Made, room_for};
@@ -44,7 +47,7 @@ impl Kernels {
         if let Some(kernel) = self.store.find(&indexed)? {
             return Ok(kernel);
         }
-        let applied = tree.with_patches(&recipe.patches)?;
+        let applied = tree.with_patches(&recipe.patches).map_err(PullError::Patch)?;
         for line in &applied.fuzz {
             (watch.progress)(PullProgress::Note(format!("patch fuzz: {line}")));
         }
@@ -62,10 +65,14 @@ impl Kernels {
         let kernel = match self.store.open_entry(&key, spec)? {
             Some(kernel) => kernel,
             None => {
-                compile(&make, &folder, &config, &mut watch)?;
+                let warnings = compile(&make, &folder, &config, &mut watch)?;
                 let work = self.store.workspace()?;
                 let entry = work.folder.path().join("entry");
                 let made = collect(&make, &config, &entry, work.folder.path(), &mut watch)?;
+                if let Some(text) = warnings {
+                    let file = entry.join(warnings::IN_ENTRY);
+                    std::fs::write(&file, text).map_err(|e| Diagnostic::io("write", &file, &e))?;
+                }
                 let origin = Origin::Source {
                     source: tree.source().origin.clone(),
                     identity,
@@ -152,12 +159,13 @@ fn configure(
     Ok(config)
 }
 
+/// Builds; all warnings of the kernel, where they are known.
 fn compile(
     make: &Make,
     folder: &Folder,
     config: &Kconfig,
     watch: &mut Watch<'_>,
-) -> Result<(), PullError> {
+) -> Result<Option<String>, PullError> {
     let expected = folder.expected();
     let started = Instant::now();
     let mut targets = match make.arch {
@@ -168,18 +176,26 @@ fn compile(
         targets.push("modules");
     }
     (watch.progress)(PullProgress::Build { objects: 0, expected, seconds: 0 });
-    let said = make.build(&targets, watch, |watch, objects| {
-        let seconds = started.elapsed().as_secs();
-        (watch.progress)(PullProgress::Build { objects, expected, seconds });
+    let fresh = !make.out.join("include/config/kernel.release").exists();
+    let mut warnings = Warnings::open(&folder.path, &make.tree, fresh)?;
+    let mut said = Vec::new();
+    let mut before = 0;
+    let objects = make.build(&targets, watch, |watch, line, objects| {
+        said.extend(warnings.take(line));
+        if objects != before {
+            before = objects;
+            let seconds = started.elapsed().as_secs();
+            (watch.progress)(PullProgress::Build { objects, expected, seconds });
+        }
     })?;
-    for warning in &said.warnings {
-        (watch.progress)(PullProgress::Warning(warning.clone()));
+    for warning in said {
+        (watch.progress)(PullProgress::Warning(warning));
     }
-    if said.objects > expected.unwrap_or(0) {
+    if objects > expected.unwrap_or(0) {
         // Only to show progress next time.
-        let _ = std::fs::write(folder.path.join("objects"), said.objects.to_string());
+        let _ = std::fs::write(folder.path.join("objects"), objects.to_string());
     }
-    Ok(())
+    Ok(warnings.all())
 }
 
 /// Takes what boots from the build folder into a new entry of the store.

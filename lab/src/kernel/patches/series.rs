@@ -8,23 +8,42 @@ use crate::manifest::{Diagnostic, Place, Result, nearest};
 
 /// Reads the patches that `names` name, in order: `NAME` is `patches/NAME/series` below
 /// `project_root`; whatever has a slash in it or ends in .patch, .diff, .mbox or .eml is a file,
-/// relative to `project_root`.
+/// relative to `project_root`. Either may end in `:N`, its first N patches.
 ///
 /// # Errors
-/// A series or a file is missing (names the nearest), or holds no patch.
+/// A series or a file is missing (names the nearest), holds no patch, or not so many.
 pub fn load_series(project_root: &Path, names: &[String]) -> Result<Vec<Patch>> {
     let mut patches = Vec::new();
     for name in names {
-        let folder = project_root.join("patches").join(name);
-        if folder.join("series").is_file() {
-            patches.extend(read_series(project_root, &folder.join("series"))?);
-        } else if is_file_name(name) {
-            patches.extend(Patch::load(&project_root.join(name))?);
-        } else {
-            return Err(unknown(project_root, name));
+        let (series, count) = first_of(name);
+        let mut all = load(project_root, series)?;
+        if let Some(count) = count {
+            if count == 0 || count > all.len() {
+                let message = format!("`{name}`: {series} has {} patches", all.len());
+                return Err(Diagnostic::usage(message).help("the number is from 1 to that"));
+            }
+            all.truncate(count);
         }
+        patches.extend(all);
     }
     Ok(patches)
+}
+
+/// `NAME:N` in two.
+fn first_of(name: &str) -> (&str, Option<usize>) {
+    let parts = name.rsplit_once(':').and_then(|(series, n)| Some((series, n.parse().ok()?)));
+    parts.map_or((name, None), |(series, n)| (series, Some(n)))
+}
+
+fn load(project_root: &Path, name: &str) -> Result<Vec<Patch>> {
+    let folder = project_root.join("patches").join(name);
+    if folder.join("series").is_file() {
+        read_series(project_root, &folder.join("series"))
+    } else if is_file_name(name) {
+        Patch::load(&project_root.join(name))
+    } else {
+        Err(unknown(project_root, name))
+    }
 }
 
 fn is_file_name(name: &str) -> bool {
@@ -139,6 +158,20 @@ mod tests {
 
     fn load(root: &tempfile::TempDir, name: &str) -> Result<Vec<Patch>> {
         load_series(root.path(), &[name.to_string()])
+    }
+
+    #[test]
+    fn a_series_may_be_taken_in_part() {
+        let root = project("b.patch -p0\n0001-a.patch\n");
+        let names =
+            |name: &str| load(&root, name).unwrap().into_iter().map(|p| p.name).collect::<Vec<_>>();
+        assert_eq!(names("fix:1"), ["b.patch"]);
+        assert_eq!(names("fix:2"), names("fix"));
+        assert_eq!(names("patches/fix/0001-a.patch:1"), ["0001-a.patch"]);
+        for name in ["fix:3", "fix:0"] {
+            let error = load(&root, name).unwrap_err().to_string();
+            assert!(error.contains("fix has 2 patches"), "{error}");
+        }
     }
 
     #[test]
