@@ -211,7 +211,8 @@ impl Make {
     }
 
     fn failed(&self, what: &str, said: &Said) -> Diagnostic {
-        let words = said.words();
+        // As the user's tree has them: where the working copy lies is of no use to them.
+        let words = said.words().replace(&format!("{}/", self.tree.display()), "");
         let hint = HINTS.iter().find(|(piece, _)| words.contains(piece)).map(|(_, hint)| *hint);
         let log = format!("the whole log is {}", self.log.display());
         Diagnostic::trouble(format!("cannot {what}:\n{words}")).help(match hint {
