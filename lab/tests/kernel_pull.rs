@@ -33,7 +33,13 @@ static PULLED: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
 
 fn debian(suite: &str, package: &str, arch: Arch) -> KernelSpec {
     let provider = Provider::Debian { suite: suite.into(), package: package.into() };
-    KernelSpec { name: format!("test-{suite}"), arch, provider, cmdline: vec!["quiet".into()] }
+    KernelSpec {
+        name: format!("test-{suite}"),
+        arch,
+        provider,
+        cmdline: vec!["quiet".into()],
+        asked: None,
+    }
 }
 
 fn uml(suite: &str) -> KernelSpec {

@@ -142,7 +142,7 @@ fn hints(request: &Request, result: &RunResult, acceptable: bool) -> Vec<Hint> {
     if result.outcome == Outcome::Fail || result.outcome == Outcome::Broken {
         hints.push(Hint {
             what: "shell there".into(),
-            command: format!("lab shell -k {} {case}", request.kernel.name),
+            command: format!("lab shell -k {} {case}", request.kernel.asked()),
         });
         hints.push(log_hint(result));
     }

@@ -86,6 +86,7 @@ impl Kernels {
             arch: kernel.arch,
             provider: Provider::Path { path: path.to_path_buf() },
             cmdline: Vec::new(),
+            asked: Some(format!("path:{}", path.display())),
         })
     }
 

@@ -342,7 +342,8 @@ mod tests {
         let cache = tempfile::tempdir().unwrap();
         let store = Store::open(cache.path()).unwrap();
         let provider = Provider::Debian { suite: "bookworm".into(), package: "p".into() };
-        let spec = KernelSpec { name: "k".into(), arch: Arch::Um, provider, cmdline: vec![] };
+        let spec =
+            KernelSpec { name: "k".into(), arch: Arch::Um, provider, cmdline: vec![], asked: None };
         assert!(store.find(&spec).unwrap().is_none());
         assert!(store.list().unwrap().is_empty());
         assert_eq!(store.remove(&spec).unwrap(), 0);
@@ -366,7 +367,13 @@ mod tests {
         let store = Store::open(cache.path()).unwrap();
         let spec = |name: &str, suite: &str, arch| {
             let provider = Provider::Debian { suite: suite.into(), package: "p".into() };
-            let spec = KernelSpec { name: name.into(), arch, provider, cmdline: vec![name.into()] };
+            let spec = KernelSpec {
+                name: name.into(),
+                arch,
+                provider,
+                cmdline: vec![name.into()],
+                asked: None,
+            };
             store.by_spec(&spec, "json")
         };
         assert_eq!(spec("a", "bookworm", Arch::Um), spec("b", "bookworm", Arch::Um));

@@ -182,7 +182,7 @@ fn flat<'a>(
             (parent.provider, parent.cmdline, Some(parent.arch))
         }
     };
-    let mut spec = KernelSpec { name: name.into(), arch: Arch::Um, provider, cmdline };
+    let mut spec = KernelSpec { name: name.into(), arch: Arch::Um, provider, cmdline, asked: None };
     spec.arch = settle_arch(name, this, &spec.provider, arch)?;
     spec.cmdline.extend(this.cmdline.iter().cloned());
     match &mut spec.provider {

@@ -71,6 +71,9 @@ pub struct KernelSpec {
     pub provider: Provider,
     /// Words for the command line of every boot.
     pub cmdline: Vec<String>,
+    /// How a command line asks for it, where that is not its name: `uml-6.1-src --patch fix.patch`.
+    #[serde(default)]
+    pub asked: Option<String>,
 }
 
 /// The architecture of a kernel.
@@ -194,6 +197,11 @@ impl Provider {
 }
 
 impl KernelSpec {
+    /// What stands behind `-k` to ask for it.
+    pub fn asked(&self) -> &str {
+        self.asked.as_deref().unwrap_or(&self.name)
+    }
+
     /// This kernel with more patches (series or files) and options (`SYMBOL=value`), under a name
     /// that says so.
     ///
@@ -210,6 +218,9 @@ impl KernelSpec {
         };
         old.extend(patches.iter().cloned());
         options.extend(config.iter().cloned());
+        let word = |option: &'static str| move |word: &String| format!(" {option} {word}");
+        let words = patches.iter().map(word("--patch")).chain(config.iter().map(word("--config")));
+        varied.asked = Some(self.asked().to_string() + &words.collect::<String>());
         for word in patches.iter().chain(config) {
             let short = word.rsplit('/').next().unwrap_or(word);
             varied.name.push_str(&format!("+{}", short.trim_end_matches(".patch")));

@@ -78,6 +78,7 @@ fn each_patch_is_built_and_run_in_turn() {
     assert!(bad.starts_with("2     yes      in the store"), "{out}");
     assert!(bad.contains("1 fail") && bad.ends_with("<- first failure"), "{out}");
     assert!(out.contains("+cat: m/etc/greeting: No such file or directory"), "{out}");
+    assert!(out.contains("lab shell -k uml-6.1-src --patch walk:2 hostfs-file-dentry"), "{out}");
     assert!(out.contains("       new: fs/hostfs/hostfs_kern.c:273:"), "{out}");
     assert!(line("hostfs: a word that is not C").starts_with("3     yes      NO "), "{out}");
     assert!(line("hostfs: lines of another kernel").starts_with("4     NO "), "{out}");
