@@ -278,7 +278,9 @@ mod tests {
             let mut buffer = [0; 1024];
             let (n, from) = console.recv_from(&mut buffer).unwrap();
             let to = from.as_pathname().unwrap().to_path_buf();
-            replies.iter().for_each(|reply| drop(console.send_to(reply, &to).unwrap()));
+            for reply in replies {
+                console.send_to(&reply, &to).unwrap();
+            }
             buffer[..n].to_vec()
         });
         let state = StateFolder { base: folder.path().into(), below: PathBuf::new() };
