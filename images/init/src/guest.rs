@@ -10,6 +10,7 @@ use nix::libc::c_int;
 use nix::poll::PollTimeout;
 use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, sigaction};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::pause;
 
 use crate::channels::{Channel, Control, device};
 use crate::descriptors::silence;
@@ -67,6 +68,8 @@ struct Guest<'a> {
     plan: Option<Arc<GuestPlan>>,
     session: Option<Session>,
     marks: u64,
+    /// The step that the host has done last.
+    proceed: Option<u32>,
     worker: Worker,
 }
 
@@ -87,6 +90,7 @@ impl<'a> Guest<'a> {
             plan: None,
             session: None,
             marks: 0,
+            proceed: None,
             worker: Worker::start()?,
         })
     }
@@ -108,12 +112,12 @@ impl<'a> Guest<'a> {
                     self.session = Some(Session::steps(&plan.env)?);
                     self.greet_shell()?;
                 }
-                self.control.say(&GuestMessage::Ready)?;
+                self.control.say(&GuestMessage::Ready { boot: plan.boot })?;
                 self.run_steps(steps)?
             }
             Work::Shell { cols, rows } => {
                 self.session = Some(Session::interactive(&plan.env, *cols, *rows)?);
-                self.control.say(&GuestMessage::Ready)?;
+                self.control.say(&GuestMessage::Ready { boot: plan.boot })?;
                 self.run_shell()?
             }
         };
@@ -149,8 +153,20 @@ impl<'a> Guest<'a> {
 
     fn run_steps(&mut self, steps: &[GuestStep]) -> Result<u32> {
         for (index, step) in (0u32..).zip(steps) {
-            let (status, shell_gone) = self.run_step(index, &step.run)?;
-            if shell_gone || step.stop_unless.is_some_and(|right| status != right) {
+            let (text, stop_unless) = match step {
+                GuestStep::Run { run, stop_unless } => (run, stop_unless),
+                GuestStep::Wait => {
+                    self.wait_for_host(index)?;
+                    continue;
+                }
+                GuestStep::PowerCut => return self.await_the_cut(index),
+                GuestStep::Reboot => {
+                    self.reached(index)?;
+                    return Ok(index);
+                }
+            };
+            let (status, shell_gone) = self.run_step(index, text)?;
+            if shell_gone || stop_unless.is_some_and(|right| status != right) {
                 return Ok(index + 1);
             }
         }
@@ -165,6 +181,39 @@ impl<'a> Guest<'a> {
         let (status, shell_gone) = self.answer()?;
         self.step_ended(index, status, began, shell_gone)?;
         Ok((status, shell_gone))
+    }
+
+    /// Says that the host has its turn.
+    fn reached(&mut self, index: u32) -> Result<()> {
+        // On the worker: where a step unmounted /proc it must be mounted first.
+        let tainted = self.wait_for(power::taint)?;
+        let late = self.session()?.take_count();
+        self.control.say(&GuestMessage::Reached { index, late, tainted })
+    }
+
+    /// The host does something to the machine meanwhile.
+    fn wait_for_host(&mut self, index: u32) -> Result<()> {
+        self.reached(index)?;
+        let began = Instant::now();
+        while self.proceed != Some(index) {
+            self.turn(PollTimeout::NONE)?;
+        }
+        // What was done may have been the shell's end (`sysrq f`).
+        let gone = self.session()?.exit;
+        self.step_ended(index, gone.unwrap_or(0), began, gone.is_some())
+    }
+
+    /// The last that the guest does before the power fails: output that has been counted goes to the
+    /// host, and from then on nothing is read, written, synced or unmounted.
+    fn await_the_cut(&mut self, index: u32) -> Result<u32> {
+        let tainted = self.wait_for(power::taint)?;
+        let late = self.session()?.take_count();
+        self.terminal.drain()?;
+        self.control.say(&GuestMessage::Reached { index, late, tainted })?;
+        self.control.channel.drain()?;
+        loop {
+            pause();
+        }
     }
 
     /// Waits for the shell's answer or its end: the status, and whether it was the shell's own.

@@ -8,12 +8,15 @@
 //! The dialogue: the guest opens its control device, makes it raw and says `Hello` under the zero
 //! nonce; the host answers with `Plan` under the zero nonce too, which carries the run's nonce, and
 //! from then on both sides use that one.
+//!
+//! A machine that boots several times in one run has a nonce for each boot ([`Nonce::of_boot`]), so
+//! that what was said in one boot is not authentic in another although the numbers start again.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 /// Version of the protocol; PID 1 and the host must agree exactly, as they are built together.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// The longest line that either side accepts, in bytes. A plan carries every step's text.
 pub const MAX_LINE: usize = 4 << 20;
@@ -23,6 +26,13 @@ pub const MAX_LINE: usize = 4 << 20;
 pub struct Nonce(pub [u8; 16]);
 
 impl Nonce {
+    /// The nonce of a boot: the run's own is never on the wire.
+    pub fn of_boot(&self, boot: u32) -> Self {
+        let mut nonce = Self::default();
+        nonce.0.copy_from_slice(&self.derive("boot", u64::from(boot))[..16]);
+        nonce
+    }
+
     /// Bytes that only the holders of the nonce can know: one block a purpose and number.
     pub fn derive(&self, purpose: &str, number: u64) -> [u8; 32] {
         let key = blake3::derive_key("lab derived bytes 1", &self.0);
@@ -59,6 +69,8 @@ pub enum HostMessage {
     Plan(Box<GuestPlan>),
     /// Are you alive? Answered by `Pong` with the same number.
     Ping(u64),
+    /// The host has done what the step of this index asks of it; the answer to `Reached`.
+    Proceed(u32),
     /// The size of the user's terminal (shell only).
     Resize {
         /// Columns.
@@ -80,7 +92,10 @@ pub enum GuestMessage {
         release: String,
     },
     /// Mounts, modules and disks are as planned; the steps begin.
-    Ready,
+    Ready {
+        /// [`GuestPlan::boot`], as PID 1 has it.
+        boot: u32,
+    },
     /// Something could not be done (a mount, a module, a disk, the shell); PID 1 powers off without
     /// an end record. Under the zero nonce if the plan has not come yet.
     Trouble {
@@ -107,11 +122,22 @@ pub enum GuestMessage {
         /// The step ended the shell (`exit`, `exec`, `set -e`, a signal).
         shell_gone: bool,
     },
+    /// A step has come that the host does. Before a power cut PID 1 does nothing any more when it has
+    /// said this, and all bytes that the records count are on the terminal channel; before a reboot
+    /// it goes on to the end record; else it waits for `Proceed`, and then says `StepEnded`.
+    Reached {
+        /// Index into [`GuestPlan::steps`].
+        index: u32,
+        /// Bytes that reached the terminal between the end of the step before and now.
+        late: u64,
+        /// /proc/sys/kernel/tainted, where it could be read.
+        tainted: Option<u64>,
+    },
     /// The answer to `Ping`.
     Pong(u64),
     /// The last record: steps are over, processes killed, file systems synced and unmounted.
     End {
-        /// How many steps ended.
+        /// How many steps ended in this boot.
         steps: u32,
         /// Bytes on the terminal channel after the last step's end.
         late: u64,
@@ -160,13 +186,30 @@ pub enum Work {
     },
 }
 
-/// One command for the shell.
+/// One step of a boot.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GuestStep {
-    /// Shell text, possibly of several lines.
-    pub run: String,
-    /// Any other status than this ends the case (a set-up step).
-    pub stop_unless: Option<i32>,
+#[serde(rename_all = "kebab-case")]
+pub enum GuestStep {
+    /// A command for the shell.
+    Run {
+        /// Shell text, possibly of several lines.
+        run: String,
+        /// Any other status than this ends the case (a set-up step).
+        stop_unless: Option<i32>,
+    },
+    /// The host does something to the machine, which goes on.
+    Wait,
+    /// The host cuts the power: nothing is synced or unmounted. The last step of its boot.
+    PowerCut,
+    /// An orderly end, after which the host starts the machine again. The last step of its boot.
+    Reboot,
+}
+
+impl GuestStep {
+    /// A command whose status is no reason to stop.
+    pub fn run(text: impl Into<String>) -> Self {
+        Self::Run { run: text.into(), stop_unless: None }
+    }
 }
 
 /// A disk as the guest sees it.
@@ -375,7 +418,7 @@ mod tests {
     #[test]
     fn records_survive_any_split() {
         let (mut enc, _) = pair();
-        let mut bytes = enc.encode(&GuestMessage::Ready);
+        let mut bytes = enc.encode(&GuestMessage::Ready { boot: 0 });
         bytes.extend(enc.encode(&GuestMessage::Pong(7)));
         for cut in 0..bytes.len() {
             let mut dec = Decoder::new(Direction::FromGuest);
@@ -386,7 +429,7 @@ mod tests {
                     seen.push(r.unwrap().body);
                 }
             }
-            assert_eq!(seen, [GuestMessage::Ready, GuestMessage::Pong(7)]);
+            assert_eq!(seen, [GuestMessage::Ready { boot: 0 }, GuestMessage::Pong(7)]);
             assert!(dec.rest().is_empty());
         }
     }
@@ -400,8 +443,8 @@ mod tests {
             dec.next_record::<GuestMessage>().unwrap().map(|r| r.body)
         };
         let (mut enc, _) = pair();
-        let first = enc.encode(&GuestMessage::Ready);
-        let second = enc.encode(&GuestMessage::Ready);
+        let first = enc.encode(&GuestMessage::Ready { boot: 0 });
+        let second = enc.encode(&GuestMessage::Ready { boot: 0 });
         assert!(one(&first, |_| {}).is_ok());
         assert!(matches!(one(b"hello\n", |_| {}), Err(Forgery::NotARecord(_))));
         assert!(matches!(one(b"\xff\n", |_| {}), Err(Forgery::NotARecord(_))));
@@ -410,7 +453,10 @@ mod tests {
         let twice = |d: &mut Decoder| (1..3).for_each(|n| d.set_nonce(Nonce([n; 16])));
         assert!(matches!(one(&first, twice), Err(Forgery::Mac(_))));
         let mut echo = Encoder::new(Direction::ToGuest);
-        assert!(matches!(one(&echo.encode(&GuestMessage::Ready), |_| {}), Err(Forgery::Mac(_))));
+        assert!(matches!(
+            one(&echo.encode(&GuestMessage::Ready { boot: 0 }), |_| {}),
+            Err(Forgery::Mac(_))
+        ));
         assert!(matches!(one(&enc_of("nonsense"), |_| {}), Err(Forgery::Body(_))));
     }
 
@@ -429,9 +475,24 @@ mod tests {
     }
 
     #[test]
+    fn a_record_of_one_boot_is_forged_in_another() {
+        let run = Nonce([9; 16]);
+        let nonces = [run, run.of_boot(0), run.of_boot(1), Nonce([8; 16]).of_boot(1)];
+        for (n, sender) in nonces.iter().enumerate() {
+            for (m, receiver) in nonces.iter().enumerate() {
+                let (mut enc, mut dec) = pair();
+                enc.set_nonce(*sender);
+                dec.set_nonce(*receiver);
+                dec.feed(&enc.encode(&GuestMessage::Pong(1)));
+                assert_eq!(dec.next_record::<GuestMessage>().unwrap().is_ok(), n == m);
+            }
+        }
+    }
+
+    #[test]
     fn the_old_nonce_holds_until_the_new_one_is_used() {
         let (mut enc, mut dec) = pair();
-        dec.feed(&enc.encode(&GuestMessage::Ready));
+        dec.feed(&enc.encode(&GuestMessage::Ready { boot: 0 }));
         assert!(dec.next_record::<GuestMessage>().unwrap().is_ok());
         dec.set_nonce(Nonce([1; 16]));
         dec.feed(&enc.encode(&GuestMessage::Pong(1)));

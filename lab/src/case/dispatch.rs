@@ -352,7 +352,7 @@ impl Dispatcher<'_> {
 
     fn progress(&self, number: usize, case: &Case, progress: Progress) {
         self.sink.emit(match progress {
-            Progress::Ready(boot_ms) => What::RunReady { number, boot_ms },
+            Progress::Ready(boot, boot_ms) => What::RunReady { number, boot, boot_ms },
             Progress::StepStarted(step) => What::StepStarted {
                 number,
                 step,

@@ -24,14 +24,18 @@ pub struct Evidence {
     pub hello: bool,
     /// Set-up in the guest was done.
     pub ready: bool,
-    /// The steps, as far as they got.
+    /// The boots before the last one, which `hello`, `ready`, `end`, `left_mounted`, `tainted` and
+    /// `ending` are about.
+    #[serde(default)]
+    pub before: Vec<BootEvidence>,
+    /// The steps of all boots, as far as they got.
     pub steps: Vec<StepEvidence>,
-    /// How many steps the end record counts; `None` where it never came.
+    /// How many steps of its boot the end record counts; `None` where it never came.
     pub end: Option<u32>,
     /// Mounts that PID 1 could not undo at the end, with the errno's words. No fault in itself: a
     /// case may leave a device in use.
     pub left_mounted: Vec<String>,
-    /// /proc/sys/kernel/tainted at the end; `None` where PID 1 could not read it.
+    /// /proc/sys/kernel/tainted when PID 1 last told it; `None` where it could not read it.
     pub tainted: Option<u64>,
     /// The kernel log was read to its end and scanned, and the kernel dropped nothing of it.
     pub log_complete: bool,
@@ -52,7 +56,7 @@ pub struct Evidence {
     pub host_trouble: Vec<String>,
     /// The rendering of the transcript.
     pub transcript: String,
-    /// Milliseconds from the start of the machine to PID 1's hello, to ready, to its end.
+    /// Milliseconds from the first start of the machine to PID 1's hello, to ready; to its last end.
     pub boot_ms: Option<u64>,
     /// See above.
     pub ready_ms: Option<u64>,
@@ -60,12 +64,54 @@ pub struct Evidence {
     pub total_ms: u64,
 }
 
+/// A boot that ended at a step of the plan, after which the machine was started again.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BootEvidence {
+    /// The step that ended it, from 0.
+    pub step: usize,
+    /// How it was left.
+    pub left: Left,
+    /// PID 1 said hello.
+    pub hello: bool,
+    /// Set-up in the guest was done.
+    pub ready: bool,
+    /// How many steps the end record counts; a power cut leaves none.
+    pub end: Option<u32>,
+    /// As in [`Evidence`].
+    pub left_mounted: Vec<String>,
+    /// /proc/sys/kernel/tainted at the end, or when the power cut was due.
+    pub tainted: Option<u64>,
+    /// How many of the run's splats are this boot's.
+    pub splats: usize,
+    /// Its log was read to its end and scanned, and the kernel dropped nothing of it.
+    pub log_complete: bool,
+    /// Bytes of this and earlier boots on the terminal that the records account for.
+    pub terminal_expected: u64,
+    /// Bytes of this and earlier boots that came, and whether the channel was read to its end.
+    pub terminal_seen: u64,
+    /// See above.
+    pub terminal_complete: bool,
+    /// How the machine's process ended by itself; `None` where it was there until the lab cut its
+    /// power.
+    pub ending: Option<Ending>,
+}
+
+/// How a boot was left for the next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Left {
+    /// The lab stopped the machine where it was and killed it.
+    Cut,
+    /// PID 1 brought it to its end.
+    Rebooted,
+}
+
 /// One step, as far as it got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct StepEvidence {
     /// Its number, from 0.
     pub index: usize,
-    /// The shell's status; `None` if its end was never reported.
+    /// The shell's status; 0 where the machine did it; `None` if its end was never reported.
     pub status: Option<i32>,
     /// Microseconds of the guest's clock.
     pub micros: u64,
@@ -103,7 +149,7 @@ pub enum Stall {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Tracked {
-    /// From the machine's start to PID 1's hello.
+    /// From the machine's start, or its next, to PID 1's hello.
     Boot,
     /// From PID 1's hello to its being ready.
     SetUp,

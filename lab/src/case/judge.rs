@@ -4,11 +4,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{Evidence, Stall, StepEvidence};
+use super::evidence::{BootEvidence, Evidence, Left, Stall, StepEvidence};
 use super::verdict::{Outcome, Reason, Signature};
 use crate::console::{Splat, SplatKind, signature_of};
 use crate::machine::Ending;
-use crate::manifest::{Known, StatusRule, Step};
+use crate::manifest::{Action, Known, MachineOp, StatusRule, Step};
 use crate::snapshot;
 
 /// Outcome, ordered reasons and signature. Only [`judge`] makes one.
@@ -104,6 +104,7 @@ fn missing(evidence: &Evidence, expected: &Expected) -> Vec<Reason> {
         None => reasons.push(Reason::Incomplete("how the machine ended was not seen".into())),
     }
     let mut incomplete = |what: String| reasons.push(Reason::Incomplete(what));
+    incomplete_boots(evidence, expected, &mut incomplete);
     if !evidence.hello {
         incomplete(with_last_words("PID 1 never answered", evidence));
     } else if !evidence.ready {
@@ -114,7 +115,9 @@ fn missing(evidence: &Evidence, expected: &Expected) -> Vec<Reason> {
     if !evidence.log_complete {
         incomplete("the kernel log is not whole".into());
     }
-    if let Some(words) = unexplained_taint(evidence) {
+    let earlier: usize = evidence.before.iter().map(|boot| boot.splats).sum();
+    let own = evidence.splats.len().saturating_sub(earlier);
+    if let Some(words) = unexplained_taint(evidence.tainted, own) {
         incomplete(words);
     }
     if evidence.terminal_seen != evidence.terminal_expected || !evidence.terminal_complete {
@@ -134,9 +137,9 @@ fn missing(evidence: &Evidence, expected: &Expected) -> Vec<Reason> {
 const SPLAT_TAINTS: u64 = 1 << 5 | 1 << 7 | 1 << 9 | 1 << 14;
 
 /// A kernel that says of itself that it had a splat, in a log that has none: the log lost it.
-fn unexplained_taint(evidence: &Evidence) -> Option<String> {
-    let taint = evidence.tainted? & SPLAT_TAINTS;
-    (taint != 0 && evidence.splats.is_empty()).then(|| {
+fn unexplained_taint(tainted: Option<u64>, splats: usize) -> Option<String> {
+    let taint = tainted? & SPLAT_TAINTS;
+    (taint != 0 && splats == 0).then(|| {
         format!("the kernel is tainted ({taint:#x}) as by a splat, and its log shows none")
     })
 }
@@ -149,12 +152,95 @@ fn incomplete_steps(evidence: &Evidence, expected: &Expected, incomplete: &mut i
     if expected.steps.is_empty() {
         incomplete("there was no step to run".into());
     }
-    if ended != counted as usize || ended != evidence.steps.len() {
-        incomplete(format!("{ended} steps were reported and {counted} counted at the end"));
+    let first = evidence.before.last().map_or(0, |boot| boot.step + 1);
+    let here = ended_of(evidence, first..evidence.steps.len());
+    if here != counted as usize || ended != evidence.steps.len() {
+        incomplete(format!("{here} steps were reported and {counted} counted at the end"));
     }
     if ended < expected.steps.len() && !stopped_early(evidence.steps.last(), expected) {
         incomplete(format!("{ended} of {} steps ran", expected.steps.len()));
     }
+}
+
+/// Each boot but the last must have ended at the step of the plan that ends a boot, as that step says,
+/// with everything told before; and each such step that was done must have ended one.
+fn incomplete_boots(evidence: &Evidence, expected: &Expected, incomplete: &mut impl FnMut(String)) {
+    let planned: Vec<(usize, &MachineOp)> = expected
+        .steps
+        .iter()
+        .enumerate()
+        .filter_map(|(index, step)| match &step.action {
+            Action::Machine(op) if op.ends_the_boot() => Some((index, op)),
+            _ => None,
+        })
+        .collect();
+    let mut first = 0;
+    for (number, boot) in evidence.before.iter().enumerate() {
+        match planned.get(number) {
+            Some((step, op)) if *step == boot.step => {
+                let steps = first..boot.step;
+                let told = ended_of(evidence, steps.clone());
+                for what in missing_of_boot(boot, op, steps.len(), told) {
+                    incomplete(format!("boot {number}: {what}"));
+                }
+            }
+            _ => incomplete(format!(
+                "boot {number} ended at step {}, which ends no boot of the plan",
+                boot.step + 1
+            )),
+        }
+        first = boot.step + 1;
+    }
+    let done = planned.iter().filter(|(step, _)| ended_of(evidence, *step..step + 1) == 1).count();
+    if done > evidence.before.len() {
+        let boots = evidence.before.len() + 1;
+        incomplete(format!("{done} steps should have ended a boot, and there were {boots} boots"));
+    }
+}
+
+/// What is missing of a boot that `op` ended after `steps` steps, `told` of which reported their end.
+fn missing_of_boot(boot: &BootEvidence, op: &MachineOp, steps: usize, told: usize) -> Vec<String> {
+    let mut missing = Vec::new();
+    let mut must = |is_there: bool, what: String| {
+        if !is_there {
+            missing.push(what);
+        }
+    };
+    must(boot.hello && boot.ready, "the guest was never ready".into());
+    must(told == steps, format!("{told} of its {steps} steps were reported"));
+    match op {
+        // The cut is the lab's own doing, at that step: a machine that ended by itself has failed.
+        MachineOp::PowerCut => {
+            must(boot.left == Left::Cut, "its power was not cut".into());
+            must(boot.end.is_none(), "it ended before its power was cut".into());
+            if let Some(ending) = &boot.ending {
+                must(false, format!("{ending} before its power was cut"));
+            }
+        }
+        _ => {
+            must(boot.left == Left::Rebooted, "it was not rebooted".into());
+            must(boot.end == u32::try_from(steps).ok(), "its end record does not fit".into());
+            let orderly = boot.ending == Some(Ending::Exited(0));
+            must(orderly, "the machine did not end in an orderly way".into());
+        }
+    }
+    must(boot.log_complete, "its kernel log is not whole".into());
+    let taint = unexplained_taint(boot.tainted, boot.splats);
+    must(taint.is_none(), taint.unwrap_or_default());
+    must(
+        boot.terminal_complete && boot.terminal_seen == boot.terminal_expected,
+        format!(
+            "the terminal had brought {} bytes where the records account for {}",
+            boot.terminal_seen, boot.terminal_expected
+        ),
+    );
+    missing
+}
+
+/// How many steps of a range reported their end.
+fn ended_of(evidence: &Evidence, range: std::ops::Range<usize>) -> usize {
+    let of = |s: &&StepEvidence| range.contains(&s.index) && s.status.is_some();
+    evidence.steps.iter().filter(of).count()
 }
 
 /// A failing set-up step (`stop = true`) rightly ends the case.
@@ -339,6 +425,99 @@ mod tests {
         assert_eq!(code(|_, _| {}), "pass");
         assert_eq!(code(|_, x| x.steps[1].status = StatusRule::Any), "pass");
         assert_eq!(code(|e, _| e.tainted = Some(1 << 12)), "pass", "out-of-tree module");
+    }
+
+    /// The same with a power cut and a reboot: steps `x`, cut, `x`, reboot, and a boot without steps.
+    fn complete_boots() -> (Evidence, Expected) {
+        let (mut evidence, mut expected) = complete();
+        let of = |op| Step { action: Action::Machine(op), ..step(StatusRule::Is(0), false) };
+        let x = || step(StatusRule::Is(0), false);
+        expected.steps = vec![x(), of(MachineOp::PowerCut), x(), of(MachineOp::Reboot)];
+        evidence.steps = (0..4).map(|index| done(index, 0)).collect();
+        evidence.end = Some(0);
+        let boot = |step, left, end, ending| BootEvidence {
+            step,
+            left,
+            hello: true,
+            ready: true,
+            end,
+            left_mounted: Vec::new(),
+            tainted: Some(0),
+            splats: 0,
+            log_complete: true,
+            terminal_expected: 3,
+            terminal_seen: 3,
+            terminal_complete: true,
+            ending,
+        };
+        evidence.before = vec![
+            boot(1, Left::Cut, None, None),
+            boot(3, Left::Rebooted, Some(1), Some(Ending::Exited(0))),
+        ];
+        (evidence, expected)
+    }
+
+    /// Every single piece of every boot is needed.
+    #[test]
+    fn whatever_is_missing_of_a_boot_breaks() {
+        let code = |change: &dyn Fn(&mut Evidence)| {
+            let (mut evidence, expected) = complete_boots();
+            change(&mut evidence);
+            judge(&evidence, &expected).code()
+        };
+        assert_eq!(code(&|_| {}), "pass");
+        assert_eq!(code(&|e| e.before[1].left_mounted.push("/x: busy".into())), "pass");
+        let changes: [(&str, &dyn Fn(&mut BootEvidence)); 12] = [
+            ("hello", &|b| b.hello = false),
+            ("ready", &|b| b.ready = false),
+            ("step", &|b| b.step = 2),
+            ("end", &|b| b.end = Some(7)),
+            ("taint", &|b| b.tainted = Some(1 << 9)),
+            ("log", &|b| b.log_complete = false),
+            ("bytes", &|b| b.terminal_seen = 4),
+            ("fewer bytes", &|b| b.terminal_seen = 2),
+            ("terminal", &|b| b.terminal_complete = false),
+            ("died", &|b| b.ending = Some(Ending::Signalled(6))),
+            ("killed", &|b| b.ending = Some(Ending::HelperGone)),
+            ("left", &|b| {
+                b.left = if b.left == Left::Cut { Left::Rebooted } else { Left::Cut };
+            }),
+        ];
+        for number in [0, 1] {
+            for (what, change) in &changes {
+                let seen = code(&|e| change(&mut e.before[number]));
+                assert_eq!(seen, "broken:incomplete", "boot {number}: {what}");
+            }
+        }
+        // A cut machine that powered off by itself, and a rebooted one that did not.
+        assert_eq!(code(&|e| e.before[0].ending = Some(Ending::Exited(0))), "broken:incomplete");
+        assert_eq!(code(&|e| e.before[1].ending = None), "broken:incomplete");
+        assert_eq!(code(&|e| e.before[1].end = None), "broken:incomplete");
+        assert_eq!(code(&|e| drop(e.before.pop())), "broken:incomplete");
+        assert_eq!(code(&|e| drop(e.before.remove(0))), "broken:incomplete");
+        assert_eq!(code(&|e| e.before.clear()), "broken:incomplete");
+        assert_eq!(code(&|e| e.before.push(e.before[1].clone())), "broken:incomplete");
+        assert_eq!(code(&|e| e.steps[1].status = None), "broken:incomplete");
+        assert_eq!(code(&|e| e.steps[0].status = None), "broken:incomplete");
+        assert_eq!(code(&|e| drop(e.steps.pop())), "broken:incomplete");
+        assert_eq!(code(&|e| e.end = Some(4)), "broken:incomplete");
+        assert_eq!(code(&|e| e.ending = Some(Ending::HelperGone)), "broken:died");
+    }
+
+    /// A splat is of one boot: it explains no other's taint.
+    #[test]
+    fn splats_of_any_boot_fail() {
+        let (mut evidence, mut expected) = complete_boots();
+        evidence.splats.push(splat());
+        (evidence.before[0].splats, evidence.before[0].tainted) = (1, Some(1 << 9));
+        assert_eq!(judge(&evidence, &expected).code(), "fail:splat");
+        expected.allow = vec!["warning".into()];
+        assert_eq!(judge(&evidence, &expected).code(), "pass");
+        evidence.before[1].tainted = Some(1 << 9);
+        assert_eq!(judge(&evidence, &expected).code(), "broken:incomplete");
+        evidence.before[1].tainted = Some(0);
+        evidence.tainted = Some(1 << 9);
+        assert_eq!(judge(&evidence, &expected).code(), "broken:incomplete");
     }
 
     /// Every single piece of evidence is needed: without it there is no pass.

@@ -1,7 +1,7 @@
 //! What a case cannot do without, held against a kernel: a reason to skip, or nothing.
 
-use crate::kernel::{Kernel, Value};
-use crate::manifest::{Action, Backend, Case, Clock, Result};
+use crate::kernel::{Kconfig, Kernel, Value};
+use crate::manifest::{Action, Backend, Case, Clock, MachineOp, Result};
 
 /// Why `case` cannot run on `kernel`; `None` where it can.
 ///
@@ -30,8 +30,12 @@ pub fn missing(case: &Case, kernel: &Kernel) -> Result<Option<String>> {
     if let Some(detector) = case.needs.detectors.iter().find(|d| !has.contains(d)) {
         return Ok(Some(format!("{} has no detector {detector:?}", kernel.name).to_lowercase()));
     }
-    if case.steps.iter().any(|step| matches!(step.action, Action::Machine(_))) {
-        return Ok(Some("steps that act on the machine are not there yet".into()));
+    for step in &case.steps {
+        if let Action::Machine(op) = &step.action
+            && let Some(reason) = cannot(op, backend, config)
+        {
+            return Ok(Some(reason));
+        }
     }
     if case.machine.clock == Clock::Virtual {
         return Ok(Some("the virtual clock is not there yet".into()));
@@ -46,6 +50,20 @@ pub fn missing(case: &Case, kernel: &Kernel) -> Result<Option<String>> {
         return Ok(Some("traces are not there yet".into()));
     }
     Ok(None)
+}
+
+/// Why a machine of this backend cannot do `op`.
+fn cannot(op: &MachineOp, backend: Backend, config: &Kconfig) -> Option<String> {
+    match (op, backend) {
+        (MachineOp::PowerCut | MachineOp::Reboot, _) => None,
+        (MachineOp::Sysrq(_), Backend::Uml) => {
+            let missing =
+                ["MCONSOLE", "MAGIC_SYSRQ"].iter().find(|s| config.get(s) == Value::No)?;
+            Some(format!("CONFIG_{missing} is not set, which \"{op}\" needs"))
+        }
+        (MachineOp::Sysrq(_), Backend::Qemu) => None,
+        _ => Some(format!("\"{op}\": disks that come, go and grow are not there yet")),
+    }
 }
 
 /// Modules that a case's kconfig symbols stand for on this kernel, then those that it names.

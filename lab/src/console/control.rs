@@ -56,6 +56,20 @@ impl Control {
         })
     }
 
+    /// Starts anew for the machine's next boot; its records follow in the same file, below a line
+    /// that says so.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn begin_boot(&mut self, boot: usize) -> std::io::Result<()> {
+        writeln!(self.file, "-- boot {boot} --")?;
+        self.encoder = Encoder::new(Direction::ToGuest);
+        self.decoder = Decoder::new(Direction::FromGuest);
+        self.outgoing.clear();
+        self.sent_plan = false;
+        Ok(())
+    }
+
     /// The answer to `Hello`; from here on both directions use the plan's nonce.
     pub fn send_plan(&mut self, plan: GuestPlan) {
         let nonce: Nonce = plan.nonce;

@@ -23,8 +23,12 @@ pub struct Log {
     file: File,
     line: Vec<u8>,
     lines: usize,
+    /// Lines of the boot that is under way.
+    said: usize,
     splats: Vec<Splat>,
     dropped: bool,
+    /// The last line of a boot had no newline.
+    unfinished: bool,
     tail: std::collections::VecDeque<String>,
 }
 
@@ -39,8 +43,10 @@ impl Log {
             file,
             line: Vec::new(),
             lines: 0,
+            said: 0,
             splats: Vec::new(),
             dropped: false,
+            unfinished: false,
             tail: Default::default(),
         })
     }
@@ -82,13 +88,33 @@ impl Log {
         self.tail.iter().map(String::as_str)
     }
 
-    /// Whether the kernel has said anything.
+    /// Whether the kernel has said anything in this boot.
     pub fn is_silent(&self) -> bool {
-        self.lines == 0 && self.line.is_empty()
+        self.said == 0 && self.line.is_empty()
+    }
+
+    /// A boot is over: its last line counts even without its newline.
+    pub fn end_boot(&mut self) {
+        self.unfinished = !self.line.is_empty();
+        self.finish();
+    }
+
+    /// The log of the next boot follows in the same file, below a line that says so; numbers of
+    /// lines go on.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn begin_boot(&mut self, boot: usize) -> std::io::Result<()> {
+        let newline = if std::mem::take(&mut self.unfinished) { "\n" } else { "" };
+        write!(self.file, "{newline}-- boot {boot} --\n")?;
+        self.lines += 1;
+        self.said = 0;
+        Ok(())
     }
 
     fn end_line(&mut self) {
         self.lines += 1;
+        self.said += 1;
         let text = String::from_utf8_lossy(&self.line);
         let text = text.trim_end();
         if let Some(splat) = Splat::find(text, self.lines)
@@ -122,5 +148,27 @@ mod tests {
         log.finish();
         let seen: Vec<_> = log.splats().iter().map(|s| (s.kind.name(), s.number)).collect();
         assert_eq!(seen, [("warning", 2), ("panic", 3)]);
+    }
+
+    #[test]
+    fn numbers_of_lines_go_on_from_boot_to_boot() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("kernel.log");
+        let mut log = Log::create(&path).unwrap();
+        log.feed(b"[    0.100000] one\n[    0.200000] cut sho").unwrap();
+        log.end_boot();
+        log.begin_boot(1).unwrap();
+        assert!(log.is_silent());
+        log.feed(b"[    0.100000] WARNING: CPU: 0 PID: 1 at f\n").unwrap();
+        log.end_boot();
+        log.begin_boot(2).unwrap();
+        log.feed(b"[    0.100000] Kernel panic - not syncing: x\n").unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert!(text.contains("cut sho\n-- boot 1 --\n[") && text.contains("f\n-- boot 2 --\n["));
+        let lines: Vec<&str> = text.lines().collect();
+        for splat in log.splats() {
+            assert!(lines[splat.number - 1].ends_with(&splat.line));
+        }
+        assert_eq!(log.splats().len(), 2);
     }
 }

@@ -125,6 +125,12 @@ impl FakeGuest {
         }
     }
 
+    /// Waits until the host is done with this machine, as a guest does whose power is to be cut.
+    pub fn wait_for_the_end(&mut self) -> Ending {
+        while self.hear().is_some() {}
+        Ending::Signalled(9)
+    }
+
     /// A whole step: start, output, end with `status`.
     pub fn step(&mut self, index: u32, output: &[u8], status: i32) {
         self.say(&GuestMessage::StepStarted { index, late: 0 });

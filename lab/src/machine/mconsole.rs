@@ -278,8 +278,8 @@ mod tests {
             let mut buffer = [0; 1024];
             let (n, from) = console.recv_from(&mut buffer).unwrap();
             let to = from.as_pathname().unwrap().to_path_buf();
-            for reply in &replies {
-                console.send_to(reply, &to).unwrap();
+            for reply in replies {
+                console.send_to(&reply, &to).unwrap();
             }
             buffer[..n].to_vec()
         });

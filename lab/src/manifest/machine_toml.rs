@@ -192,6 +192,31 @@ pub(super) fn duration(text: &Text<'_>) -> Result<Duration> {
         .map_err(|why| text.error(format!("`{}` {why}", text.as_str())).help(DURATION_HELP))
 }
 
+/// Keys that would end what the lab needs for its verdict, what they do, and what to write instead
+/// (Documentation/admin-guide/sysrq.rst). `c` is not among them: a panic is a finding.
+const KEYS_NOT_FOR_STEPS: [(&str, &str, &str); 4] = [
+    (
+        "b",
+        "restarts the machine at once, without syncing or unmounting",
+        "that is machine = \"power-cut\"; in an orderly way it is machine = \"reboot\"",
+    ),
+    (
+        "o",
+        "switches the machine off, and the case's other steps with it",
+        "machine = \"power-cut\" does it and starts the machine again; so does \"reboot\", in order",
+    ),
+    (
+        "ei",
+        "ends the shell that all steps share",
+        "kill what you mean in a step with `run`, or restart with machine = \"reboot\"",
+    ),
+    (
+        "axy",
+        "does nothing on this architecture",
+        "for example \"sysrq w\" (blocked tasks), \"sysrq m\" (memory) or \"sysrq s\" (sync)",
+    ),
+];
+
 /// `machine = "..."` of a step.
 pub(super) fn operation(text: &Text<'_>, disks: &[Disk]) -> Result<MachineOp> {
     const KNOWN: [(&str, &str); 6] = [
@@ -235,7 +260,13 @@ pub(super) fn operation(text: &Text<'_>, disks: &[Disk]) -> Result<MachineOp> {
             Ok(MachineOp::Resize(name, bytes))
         }
         ["sysrq", key] if key.len() == 1 && is_word(key, "") && key.to_lowercase() == key => {
-            Ok(MachineOp::Sysrq(key.chars().next().unwrap_or('h')))
+            let key = key.chars().next().unwrap_or('h');
+            match KEYS_NOT_FOR_STEPS.iter().find(|(keys, ..)| keys.contains(key)) {
+                Some((_, what, help)) => {
+                    Err(text.error(format!("the sysrq key `{key}` {what}")).help(*help))
+                }
+                None => Ok(MachineOp::Sysrq(key)),
+            }
         }
         _ => {
             let first = words.first().copied().unwrap_or_default();

@@ -196,6 +196,10 @@ mod tests {
         assert!(e("machine = 'hotplug'").contains("written \"hotplug DISK\""));
         assert!(e("machine = 'unplug a'").contains("declare it"));
         assert!(e("machine = 'sysrq ww'").contains("sysrq KEY"));
+        assert!(e("machine = 'sysrq b'").contains("machine = \"power-cut\""));
+        assert!(e("machine = 'sysrq o'").contains("switches the machine off"));
+        assert!(e("machine = 'sysrq i'").contains("ends the shell"));
+        assert!(e("machine = 'sysrq x'").contains("does nothing"));
         assert!(e("filters = ['uuids']").contains("the top of the file"));
     }
 

@@ -70,11 +70,14 @@ pub enum What {
         /// Which.
         run: RunRef,
     },
-    /// The guest is ready for its first step.
+    /// The guest is ready for the first step of a boot.
     RunReady {
         /// The run's number.
         number: usize,
-        /// Milliseconds since its machine's start.
+        /// Which boot of its machine this is, from 0.
+        #[serde(default)]
+        boot: u32,
+        /// Milliseconds since its machine's start, or its start again.
         boot_ms: u64,
     },
     /// A step begins.

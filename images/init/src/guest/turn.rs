@@ -94,6 +94,7 @@ impl Guest<'_> {
         for message in self.control.hear()? {
             match message {
                 HostMessage::Ping(number) => self.control.say(&GuestMessage::Pong(number))?,
+                HostMessage::Proceed(index) => self.proceed = Some(index),
                 HostMessage::Resize { cols, rows } => {
                     if let Some(session) = &self.session {
                         session.pty.resize(cols, rows)?;

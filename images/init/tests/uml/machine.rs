@@ -43,9 +43,7 @@ pub fn plan(steps: &[&str]) -> GuestPlan {
         modules: vec![],
         disks: vec![],
         shares: vec![],
-        work: Work::Steps(
-            steps.iter().map(|run| GuestStep { run: (*run).into(), stop_unless: None }).collect(),
-        ),
+        work: Work::Steps(steps.iter().map(|run| GuestStep::run(*run)).collect()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::io::Write;
 use std::thread::sleep;
 use std::time::Duration;
 
-use lab_proto::{GuestMessage, GuestShare, HostMessage, Work};
+use lab_proto::{GuestMessage, GuestShare, GuestStep, HostMessage, Work};
 use machine::{Machine, kernel, plan, run};
 
 macro_rules! needs_kernel {
@@ -128,7 +128,7 @@ fn a_failing_set_up_step_stops() {
     needs_kernel!();
     let mut plan = plan(&["false", "false", "echo never"]);
     let Work::Steps(steps) = &mut plan.work else { unreachable!() };
-    steps[1].stop_unless = Some(0);
+    steps[1] = GuestStep::Run { run: "false".into(), stop_unless: Some(0) };
     assert_eq!(run("stop", plan).steps().0.len(), 2);
 }
 
@@ -211,7 +211,7 @@ fn a_shell_for_people_echoes_and_resizes() {
     let mut plan = plan(&[]);
     plan.work = Work::Shell { cols: 100, rows: 30 };
     machine.plan(plan);
-    machine.hear_until(|m| matches!(m, GuestMessage::Ready));
+    machine.hear_until(|m| matches!(m, GuestMessage::Ready { boot: 0 }));
     let mut keys = machine.terminal.try_clone().unwrap();
     keys.write_all(b"stty size\n").unwrap();
     sleep(Duration::from_millis(500));

@@ -4,40 +4,45 @@ use std::time::SystemTime;
 
 use lab_proto::{GuestPlan, GuestStep, Work};
 
-use super::Watch;
+use super::{Watch, boots};
 use crate::case::evidence::Evidence;
 use crate::console::{Log, Terminal};
 use crate::machine::GuestView;
-use crate::manifest::{Action, Clock, StatusRule, Step};
+use crate::manifest::{Action, Clock, MachineOp, StatusRule, Step};
 use crate::snapshot::{Entry, Transcript};
 
 /// The plan of this boot.
-pub(super) fn plan(watch: &Watch<'_>, view: &GuestView) -> GuestPlan {
+pub(super) fn plan(watch: &Watch<'_>, view: &GuestView, boot: u32, first: usize) -> GuestPlan {
     let case = &watch.instance.case;
     let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
     GuestPlan {
-        nonce: watch.nonce,
+        nonce: watch.nonce.of_boot(boot),
         clock_ns: match case.machine.clock {
             Clock::Real => clock.map(|since| since.as_nanos() as u64),
             Clock::Virtual => None,
         },
-        boot: 0,
+        boot,
         env: watch.instance.environment(),
         modules_from: view.modules.clone(),
         modules: watch.modules.clone(),
         disks: view.disks.clone(),
         shares: view.shares.clone(),
-        work: Work::Steps(case.steps.iter().filter_map(guest_step).collect()),
+        work: Work::Steps(boots::segment(&case.steps, first).iter().map(guest_step).collect()),
     }
 }
 
-fn guest_step(step: &Step) -> Option<GuestStep> {
-    let Action::Run(run) = &step.action else { return None };
+fn guest_step(step: &Step) -> GuestStep {
+    let run = match &step.action {
+        Action::Run(run) => run.clone(),
+        Action::Machine(MachineOp::PowerCut) => return GuestStep::PowerCut,
+        Action::Machine(MachineOp::Reboot) => return GuestStep::Reboot,
+        Action::Machine(_) => return GuestStep::Wait,
+    };
     let stop_unless = match (step.stop, step.status) {
         (true, StatusRule::Is(status)) => Some(status),
         _ => None,
     };
-    Some(GuestStep { run: run.clone(), stop_unless })
+    GuestStep::Run { run, stop_unless }
 }
 
 /// The steps' output, cut from the terminal as the records say.

@@ -1,10 +1,13 @@
 //! The run loop: one poll(2) loop that reads a machine's channels, answers PID 1, watches the
 //! deadlines, and ends with complete [`Evidence`] or with what is missing from it.
 
+mod boots;
 mod guest;
 mod records;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_boots;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
@@ -13,10 +16,10 @@ use std::time::{Duration, Instant};
 use lab_proto::{HostMessage, Nonce};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::evidence::{Evidence, Stall, Tracked};
+use super::evidence::{Evidence, Left, Stall, Tracked};
 use super::plan::Instance;
 use crate::console::{Control, Flow, Incoming, Log, Terminal, drain};
-use crate::machine::{Ending, Machine};
+use crate::machine::{Ending, Machine, MachineOp};
 use crate::manifest::{Result, Step};
 use crate::snapshot::Transcript;
 
@@ -51,8 +54,8 @@ pub struct Watch<'a> {
 /// What happens during a run.
 #[derive(Clone, Copy, Debug)]
 pub enum Progress {
-    /// The guest is ready, so many milliseconds after the machine's start.
-    Ready(u64),
+    /// The guest is ready in this boot, from 0, so many milliseconds after the machine's start.
+    Ready(u32, u64),
     /// A step began.
     StepStarted(usize),
     /// A step ended with a status, after so many microseconds of the guest's clock.
@@ -68,7 +71,8 @@ pub struct Observation {
     pub transcript: Transcript,
 }
 
-/// Runs the case's steps on `machine` and watches until the machine is gone.
+/// Runs the case's steps on `machine`, which is started again where they say so, and watches until
+/// it is gone for good.
 ///
 /// # Errors
 /// The run's own files cannot be made; trouble later is evidence.
@@ -81,18 +85,26 @@ pub fn observe(machine: &mut dyn Machine, watch: &Watch<'_>) -> Result<Observati
         evidence: Evidence::default(),
         accounted: 0,
         started: Instant::now(),
+        boot_started: Instant::now(),
+        first: 0,
+        due: None,
+        leaving: None,
         waiting: Waiting { what: Some(Tracked::Boot), until: Instant::now() + BOOT, limit: BOOT },
         pings: None,
         open: [true; 4],
         gone: None,
         watch,
     };
-    let outcome = observer.run(machine);
-    machine.kill();
-    if let Err(error) = outcome {
-        observer.evidence.host_trouble.push(crate::manifest::errno_words(&error));
+    loop {
+        let outcome = observer.run(machine);
+        machine.kill();
+        if let Err(error) = outcome {
+            observer.evidence.host_trouble.push(crate::manifest::errno_words(&error));
+        }
+        if !observer.next_boot(machine) {
+            return Ok(observer.finish());
+        }
     }
-    Ok(observer.finish())
 }
 
 /// The deadline in force besides the run's own.
@@ -111,6 +123,14 @@ struct Observer<'a> {
     /// Terminal bytes that records have accounted for so far.
     accounted: u64,
     started: Instant,
+    /// The same of the boot that is under way.
+    boot_started: Instant,
+    /// The first step of this boot.
+    first: usize,
+    /// A step that has come and that the machine must do.
+    due: Option<(usize, MachineOp)>,
+    /// The step that ends this boot, and how.
+    leaving: Option<(usize, Left)>,
     waiting: Waiting,
     /// Number of the last ping and when it went out; answered ones leave the time of the next.
     pings: Option<Pings>,
@@ -143,13 +163,14 @@ impl Observer<'_> {
                 self.evidence.interrupted = true;
             }
             self.read(machine, &ready, &mut buffer)?;
+            self.act(machine, &mut buffer)?;
             if self.gone.is_none() && machine.ending().is_some() {
                 self.gone = Some(Instant::now());
             }
             if let Some(gone) = self.gone {
                 let closed = self.open.iter().all(|open| !open);
                 if closed || gone.elapsed() > LAST_BYTES {
-                    self.evidence.ending = machine.ending();
+                    self.evidence.ending = machine.ending().filter(|_| !self.is_cut());
                     return Ok(());
                 }
                 continue;
@@ -205,8 +226,12 @@ impl Observer<'_> {
         let channels = machine.channels();
         let closed = |flow: Flow| flow == Flow::Open;
         if ready[LOG] {
-            let log = &mut self.log;
-            let flow = drain(channels.log.as_fd(), buffer, BUDGET, |bytes| log.feed(bytes))?;
+            let cut = self.is_cut();
+            let (log, words) = (&mut self.log, &mut self.words);
+            let flow = drain(channels.log.as_fd(), buffer, BUDGET, |bytes| match cut {
+                true => std::io::Write::write_all(words, bytes),
+                false => log.feed(bytes),
+            })?;
             self.open[LOG] = closed(flow);
         }
         if ready[TERMINAL] {
@@ -287,10 +312,6 @@ impl Observer<'_> {
         };
         let limit_ms = limit.as_millis() as u64;
         self.evidence.stall = Some(Stall::Timeout { what, limit_ms });
-    }
-
-    fn elapsed_ms(&self) -> u64 {
-        self.started.elapsed().as_millis() as u64
     }
 
     fn steps(&self) -> &[Step] {

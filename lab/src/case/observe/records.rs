@@ -6,9 +6,9 @@ use std::time::Instant;
 use lab_proto::{GuestMessage, VERSION};
 
 use super::{BOOT, Observer, POWER_OFF, Pings, Progress, guest};
-use crate::case::evidence::{StepEvidence, Tracked};
+use crate::case::evidence::Tracked;
 use crate::machine::GuestView;
-use crate::manifest::Clock;
+use crate::manifest::{Action, Clock};
 
 impl Observer<'_> {
     pub(super) fn hear(&mut self, message: GuestMessage, view: &GuestView) {
@@ -22,24 +22,33 @@ impl Observer<'_> {
             }
             GuestMessage::Hello { .. } => {
                 self.evidence.hello = true;
-                self.evidence.boot_ms = Some(self.elapsed_ms());
-                self.control.send_plan(guest::plan(self.watch, view));
+                self.evidence.boot_ms.get_or_insert(self.started.elapsed().as_millis() as u64);
+                self.control.send_plan(guest::plan(self.watch, view, self.boot(), self.first));
                 self.wait_for(Some(Tracked::SetUp), BOOT);
             }
-            GuestMessage::Ready => {
+            GuestMessage::Ready { boot } if boot != self.boot() => {
+                self.forged(format!("PID 1 says that this is boot {boot}"));
+            }
+            GuestMessage::Ready { boot } => {
                 self.evidence.ready = true;
-                let elapsed = self.elapsed_ms();
-                self.evidence.ready_ms = Some(elapsed);
-                (self.watch.progress)(Progress::Ready(elapsed));
+                let elapsed = self.boot_started.elapsed().as_millis() as u64;
+                self.evidence.ready_ms.get_or_insert(elapsed);
+                (self.watch.progress)(Progress::Ready(boot, elapsed));
+                self.came_back();
                 self.wait_for(None, BOOT);
                 if self.watch.instance.case.machine.clock == Clock::Real {
                     self.pings = Some(Pings { number: 0, sent: now, answered: true });
                 }
             }
             GuestMessage::Trouble { what } => self.evidence.trouble = Some(what),
-            GuestMessage::StepStarted { index, late } => self.step_started(index as usize, late),
+            GuestMessage::StepStarted { index, late } => {
+                self.step_started(self.first + index as usize, late);
+            }
             GuestMessage::StepEnded { index, status, micros, bytes, shell_gone } => {
-                self.step_ended(index as usize, status, micros, bytes, shell_gone);
+                self.step_ended(self.first + index as usize, status, micros, bytes, shell_gone);
+            }
+            GuestMessage::Reached { index, late, tainted } => {
+                self.reached(self.first + index as usize, late, tainted);
             }
             GuestMessage::Pong(number) => match &mut self.pings {
                 Some(pings) if pings.number == number && !pings.answered => pings.answered = true,
@@ -58,23 +67,12 @@ impl Observer<'_> {
 
     fn step_started(&mut self, index: usize, late: u64) {
         self.late(late);
-        let due = self.evidence.steps.len();
-        let before_ended = self.evidence.steps.last().is_none_or(|s| s.status.is_some());
-        if index != due || index >= self.steps().len() || !before_ended {
-            return self.forged(format!("step {} began where step {} was due", index + 1, due + 1));
+        match self.steps().get(index).map(|step| &step.action) {
+            Some(Action::Machine(op)) => {
+                self.forged(format!("step {} ({op}) is not for the shell", index + 1));
+            }
+            _ => drop(self.begin_step(index)),
         }
-        self.evidence.steps.push(StepEvidence {
-            index,
-            status: None,
-            micros: 0,
-            from: self.accounted,
-            bytes: 0,
-            late: 0,
-            shell_gone: false,
-        });
-        let timeout = self.steps()[index].timeout;
-        self.wait_for(timeout.map(|_| Tracked::Step(index)), timeout.unwrap_or(BOOT));
-        (self.watch.progress)(Progress::StepStarted(index));
     }
 
     fn step_ended(&mut self, index: usize, status: i32, micros: u64, bytes: u64, gone: bool) {
@@ -93,7 +91,7 @@ impl Observer<'_> {
         }
     }
 
-    fn late(&mut self, bytes: u64) {
+    pub(super) fn late(&mut self, bytes: u64) {
         self.accounted += bytes;
         match self.evidence.steps.last_mut() {
             Some(step) => step.late += bytes,

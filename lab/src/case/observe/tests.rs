@@ -13,7 +13,7 @@ use crate::machine::{Fake, FakeGuest};
 use crate::manifest::{Action, Case, StatusRule};
 
 /// A case of `true` steps, made from the manifest that `lab new` writes.
-fn instance(steps: usize) -> Instance {
+pub(super) fn instance(steps: usize) -> Instance {
     let text = r#"{"name":"c","dir":"/","summary":"","refs":[],"tags":[],"needs":{"kconfig":[],
         "backend":[],"programs":[],"modules":[],"detectors":[]},"machine":{"memory":1,"cpus":1,
         "cmdline":[],"disks":[],"shares":[],"trace":[],"clock":"real","timeout":{"secs":60,
@@ -36,6 +36,11 @@ fn code_of(
     instance: &Instance,
     script: impl FnOnce(FakeGuest) -> Ending + Send + 'static,
 ) -> (String, Evidence) {
+    code_with(instance, Fake::start(script))
+}
+
+/// Observes a machine that is there already, with all its boots.
+pub(super) fn code_with(instance: &Instance, mut machine: Fake) -> (String, Evidence) {
     let folder = tempfile::tempdir().unwrap();
     let (cancel, _asker) = UnixStream::pair().unwrap();
     let watch = Watch {
@@ -46,20 +51,19 @@ fn code_of(
         cancel: cancel.as_fd(),
         progress: &|_| {},
     };
-    let mut machine = Fake::start(script);
     let evidence = observe(&mut machine, &watch).unwrap().evidence;
     let expected = Expected { steps: instance.case.steps.clone(), ..Expected::default() };
     (judge(&evidence, &expected).code(), evidence)
 }
 
-fn boot(mut guest: FakeGuest) -> FakeGuest {
+pub(super) fn boot(mut guest: FakeGuest) -> FakeGuest {
     guest.log.write_all(b"[    0.100000] Linux version fake\n").unwrap();
     guest.hello();
-    guest.say(&Ready);
+    guest.say(&Ready { boot: 0 });
     guest
 }
 
-fn end(mut guest: FakeGuest, steps: u32) -> Ending {
+pub(super) fn end(mut guest: FakeGuest, steps: u32) -> Ending {
     guest.say(&End { steps, late: 0, left_mounted: Vec::new(), tainted: Some(0) });
     Ending::Exited(0)
 }
