@@ -245,6 +245,9 @@ pub enum KernelCommand {
         /// One-off changes of the kernels.
         #[command(flatten)]
         variation: Variation,
+        /// How make is kept from the host.
+        #[arg(long, value_name = "LEVEL", default_value = "full")]
+        sandbox: Sandbox,
     },
     /// Explain a symbol of a kernel's configuration: value, who asked for it, what blocks it.
     Config {

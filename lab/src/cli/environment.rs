@@ -85,8 +85,12 @@ impl Context {
     /// # Errors
     /// The cache cannot be opened.
     pub fn workshop(&self, sandbox: Sandbox, keep_disks: bool) -> Result<Workshop> {
+        let mut kernels = self.kernels()?;
+        if sandbox == Sandbox::Off {
+            kernels.isolation = Isolation::Off;
+        }
         Ok(Workshop {
-            kernels: self.kernels()?,
+            kernels,
             cache: self.dirs.cache.clone(),
             runs: self.dirs.runs.clone(),
             runtime: self.dirs.runtime.clone(),

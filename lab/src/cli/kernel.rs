@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::args::KernelCommand;
+use super::args::{KernelCommand, Sandbox};
 use super::choose::{self, Variation};
 use super::edge;
 use super::environment::{Cancel, Context};
@@ -20,7 +20,9 @@ pub fn kernel(context: &Context, command: KernelCommand) -> Result<u8> {
     match command {
         KernelCommand::List { json } => list(context, json),
         KernelCommand::Pull { kernels } => pull(context, &kernels),
-        KernelCommand::Build { kernels, variation } => build(context, &kernels, &variation),
+        KernelCommand::Build { kernels, variation, sandbox } => {
+            build(context, &kernels, &variation, sandbox)
+        }
         KernelCommand::Config { kernel, symbol } => config(context, &kernel, symbol.as_deref()),
         KernelCommand::Rm { kernels } => remove(context, &kernels),
     }
@@ -74,22 +76,27 @@ fn made_of(spec: &KernelSpec) -> String {
 
 fn pull(context: &Context, names: &[String]) -> Result<u8> {
     let specs: Vec<_> = context.project.select_kernels(names)?.into_iter().cloned().collect();
-    obtain_all(context, &specs)
+    obtain_all(&context.kernels()?, &specs)
 }
 
-fn build(context: &Context, names: &[String], variation: &Variation) -> Result<u8> {
+fn build(
+    context: &Context,
+    names: &[String],
+    variation: &Variation,
+    sandbox: Sandbox,
+) -> Result<u8> {
     let specs = choose::kernels(context, names, variation)?;
     if let Some(spec) = specs.iter().find(|s| !matches!(s.provider, Provider::Source { .. })) {
         return Err(Diagnostic::usage(format!("{} is not built from source", spec.name)).help(
             "lab kernel pull fetches prebuilt kernels; lab kernel list says which is which",
         ));
     }
-    obtain_all(context, &specs)
+    let kernels = context.workshop(sandbox, false)?.kernels;
+    obtain_all(&kernels, &specs)
 }
 
 /// Fetches or builds each; all errors but the last are printed on the way.
-fn obtain_all(context: &Context, specs: &[KernelSpec]) -> Result<u8> {
-    let kernels = context.kernels()?;
+fn obtain_all(kernels: &Kernels, specs: &[KernelSpec]) -> Result<u8> {
     let cancel = Cancel::install()?;
     let (reporter, events) = Reporter::start(format(false));
     let stream = Stream::new(events);

@@ -11,6 +11,7 @@ use super::{
     Store, Target, describe, merge,
 };
 use crate::manifest::Result;
+use crate::sandbox::Isolation;
 
 /// The store, the sources, and where to fetch from.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub struct Kernels {
     pub(super) project: PathBuf,
     /// At most so many compilers at once.
     pub(super) jobs: usize,
+    /// How make is kept from the host.
+    pub isolation: Isolation,
 }
 
 impl Kernels {
@@ -46,6 +49,7 @@ impl Kernels {
             builds,
             project: project.to_path_buf(),
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
+            isolation: Isolation::Full,
         })
     }
 

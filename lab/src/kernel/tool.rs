@@ -5,6 +5,7 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -131,6 +132,13 @@ impl Watch<'_> {
         let words = ran.err.lines().next().unwrap_or("no message").trim().to_string();
         Err(Diagnostic::trouble(format!("cannot {what}: {words}")).into())
     }
+}
+
+/// The program of this name that PATH finds; its relative folders do not count.
+pub(super) fn on_path(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    let mut folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+    folders.find_map(|folder| Some(folder.join(program)).filter(|file| file.is_file()))
 }
 
 /// Makes a command's process lead a group of its own and end when the lab's thread does.

@@ -68,7 +68,7 @@ impl Child {
     /// Only if the helper itself cannot be started; what goes wrong later is an [`Ending`].
     pub fn start(launch: &Launch, words: OwnedFd) -> Result<Self> {
         let trouble = |what: &str, e: &dyn std::fmt::Display| {
-            Diagnostic::trouble(format!("cannot start the machine's supervisor: {what}: {e}"))
+            Diagnostic::trouble(format!("cannot start the supervisor: {what}: {e}"))
         };
         let policy = serde_json::to_vec(launch).expect("a launch is plain data");
         let memory = memfd_create(c"lab-launch", MFdFlags::MFD_CLOEXEC)

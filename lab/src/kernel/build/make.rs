@@ -1,17 +1,23 @@
 //! Runs the kernel's own make: configuration and build, out of tree, reproducible, with progress
 //! by the objects that it reports, and its words kept for when it fails.
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{PipeReader, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use crate::kernel::tool::{Group, Watch, confine};
-use crate::kernel::{Arch, PullError};
+use super::said::Said;
+use super::walls::Walls;
+use crate::kernel::tool::{Watch, not_started, on_path};
+use crate::kernel::{Arch, PullError, PullProgress};
 use crate::manifest::{Diagnostic, Result, errno_words};
+use crate::sandbox::{Child, Ending, Isolation};
 
 /// One source tree with one build folder.
 #[derive(Clone, Debug)]
@@ -26,54 +32,9 @@ pub(super) struct Make {
     pub jobs: usize,
     /// Where the output of make goes, whole.
     pub log: PathBuf,
+    /// What make may see and touch. They come down, and stay so, where the host refuses them.
+    pub walls: RefCell<Walls>,
 }
-
-/// What a run of make said.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Said {
-    /// Objects that it made.
-    pub objects: usize,
-    /// The last lines that look like errors, and else the last lines.
-    errors: Vec<String>,
-    tail: std::collections::VecDeque<String>,
-}
-
-/// Ways of make to say that it made an object: `  CC      fs/open.o`.
-const OBJECT: [&str; 6] = ["  CC ", "  AS ", "  CC [M] ", "  AS [M] ", "  LD [M] ", "  HOSTCC "];
-
-/// What is known of failures: a piece of the compiler's words, and the way out.
-const HINTS: &[(&str, &str)] = &[
-    ("No space left on device", "free some room, or point LAB_CACHE to a larger file system"),
-    ("gelf.h: No such file", "install libelf-dev: objtool is built with it"),
-    ("libelf.h: No such file", "install libelf-dev: objtool is built with it"),
-    ("openssl/", "install libssl-dev: certificates are handled with it"),
-    ("flex: not found", "install flex"),
-    ("bison: not found", "install bison"),
-    ("bc: not found", "install bc"),
-    (
-        "multiple definition of `yylloc'",
-        "the source is older than GCC 10, which no longer merges common symbols: patch scripts/dtc \
-         (Linux commit e33a814e772c), or use an older compiler",
-    ),
-    (
-        "-Werror=",
-        "the compiler warns of more than it did when this source was written: \
-         --config WERROR=n, or an older compiler",
-    ),
-    (
-        "-Werror]",
-        "the compiler warns of more than it did when this source was written: \
-         --config WERROR=n, or an older compiler",
-    ),
-    (
-        "'asm goto'",
-        "the compiler is too old for this source: Documentation/process/changes.rst names the oldest",
-    ),
-    (
-        "cannot use keyword 'false' as enumeration constant",
-        "the compiler takes C23 for its default, which this source predates: use GCC 14 or older",
-    ),
-];
 
 impl Make {
     /// `make TARGET...`, quiet, for configuration: its output is in the error if it fails.
@@ -87,10 +48,11 @@ impl Make {
         watch: &mut Watch<'_>,
     ) -> Result<(), PullError> {
         let mut said = Said::default();
-        let mut command = self.command();
-        command.args(arguments);
-        let status = self.run(command, watch, |_, line| said.take(line))?;
-        if status.success() { Ok(()) } else { Err(self.failed(what, &said).into()) }
+        let ending = self.run(arguments, watch, |_, line| said.take(line))?;
+        match ending {
+            Ending::Exited(0) => Ok(()),
+            _ => Err(said.failure(what, &ending, self).into()),
+        }
     }
 
     /// Builds `targets`; `progress` is told each line, and the number of objects made so far.
@@ -104,88 +66,107 @@ impl Make {
         mut progress: impl FnMut(&mut Watch<'_>, &str, usize),
     ) -> Result<usize, PullError> {
         let mut said = Said::default();
-        let mut command = self.command();
-        command.arg(format!("-j{}", self.jobs)).args(targets);
-        let status = self.run(command, watch, |watch, line| {
+        let jobs = format!("-j{}", self.jobs);
+        let arguments: Vec<&str> =
+            std::iter::once(jobs.as_str()).chain(targets.iter().copied()).collect();
+        let ending = self.run(&arguments, watch, |watch, line| {
             said.take(line);
             progress(watch, line, said.objects);
         })?;
-        match status.success() {
-            true => Ok(said.objects),
-            false => Err(PullError::Compile(self.failed("build the kernel", &said))),
+        match ending {
+            Ending::Exited(0) => Ok(said.objects),
+            _ => Err(PullError::Compile(said.failure("build the kernel", &ending, self))),
         }
     }
 
-    fn command(&self) -> Command {
-        let mut command = Command::new("make");
+    /// Lets make write to another folder too.
+    pub fn writing_to(&self, folder: &Path) -> Self {
+        let make = self.clone();
+        make.walls.borrow_mut().writable.push(folder.to_path_buf());
+        make
+    }
+
+    fn argv(&self, arguments: &[&str], ccache: bool) -> Result<Vec<String>> {
+        let missing = || not_started("make".as_ref(), &std::io::ErrorKind::NotFound.into());
+        let make = on_path("make").ok_or_else(missing)?;
         let arch = match self.arch {
             Arch::Um => "um",
             Arch::X86_64 => "x86_64",
         };
-        command
-            .arg("-C")
-            .arg(&self.tree)
-            .arg(format!("O={}", self.out.display()))
-            .arg(format!("ARCH={arch}"))
+        let mut argv: Vec<String> = vec![
+            make.display().to_string(),
+            "-C".into(),
+            self.tree.display().to_string(),
+            format!("O={}", self.out.display()),
+            format!("ARCH={arch}"),
             // The same bytes for the same inputs (Documentation/kbuild/reproducible-builds.rst).
-            .args(["KBUILD_BUILD_USER=lab", "KBUILD_BUILD_HOST=lab", "KBUILD_BUILD_VERSION=1"])
-            .args(["KBUILD_BUILD_TIMESTAMP=1970-01-01 00:00:00 UTC", "LOCALVERSION="])
-            .env("LC_ALL", "C")
-            .env("TZ", "UTC")
-            // What the user's shell sets for other builds is not for this one.
-            .env_remove("MAKEFLAGS")
-            .env_remove("MFLAGS")
-            .env_remove("MAKELEVEL")
-            .env_remove("ARCH")
-            .env_remove("CROSS_COMPILE")
-            .env_remove("KBUILD_OUTPUT")
-            .env_remove("KCFLAGS");
-        if ccache_is_here() {
-            command.args(["CC=ccache gcc", "HOSTCC=ccache gcc"]);
+            "KBUILD_BUILD_USER=lab".into(),
+            "KBUILD_BUILD_HOST=lab".into(),
+            "KBUILD_BUILD_VERSION=1".into(),
+            "KBUILD_BUILD_TIMESTAMP=1970-01-01 00:00:00 UTC".into(),
+            "LOCALVERSION=".into(),
+        ];
+        if ccache {
+            argv.extend(["CC=ccache gcc".into(), "HOSTCC=ccache gcc".into()]);
         }
-        command
+        argv.extend(arguments.iter().map(|word| (*word).to_string()));
+        Ok(argv)
     }
 
-    /// Runs to the end; every line goes to the log and to `take`.
+    /// Runs to the end; every line goes to the log and to `take`. Where the walls cannot be put up
+    /// make runs without them, and that is said.
     fn run(
         &self,
-        mut command: Command,
+        arguments: &[&str],
         watch: &mut Watch<'_>,
         mut take: impl FnMut(&mut Watch<'_>, &str),
-    ) -> Result<ExitStatus, PullError> {
+    ) -> Result<Ending, PullError> {
         watch.check()?;
+        let ccache = ccache_folder(watch)?;
+        let argv = self.argv(arguments, ccache.is_some())?;
+        loop {
+            let launch = self.walls.borrow().launch(argv.clone(), ccache.as_deref());
+            let (reader, writer) = std::io::pipe().map_err(|e| trouble(&e))?;
+            let mut make = Child::start(&launch, writer.into())?;
+            self.read(reader, watch, &mut take)?;
+            let ending = wait(&mut make, watch)?;
+            match ending {
+                Ending::NotStarted(why) if launch.isolation == Isolation::Full => {
+                    self.walls.borrow_mut().isolation = Isolation::Off;
+                    let note =
+                        format!("make runs without a sandbox, which this host refuses: {why}");
+                    (watch.progress)(PullProgress::Note(note));
+                }
+                ending => return Ok(ending),
+            }
+        }
+    }
+
+    /// Reads what make and all that it starts print, until nobody can print any more.
+    fn read(
+        &self,
+        mut reader: PipeReader,
+        watch: &mut Watch<'_>,
+        take: &mut impl FnMut(&mut Watch<'_>, &str),
+    ) -> Result<(), PullError> {
         let mut log = File::options()
             .create(true)
             .append(true)
             .open(&self.log)
             .map_err(|e| Diagnostic::io("write", &self.log, &e))?;
-        let trouble = |e: std::io::Error| {
-            let error = Diagnostic::trouble(format!("cannot run make: {}", errno_words(&e)));
-            match e.kind() {
-                std::io::ErrorKind::NotFound => error.help("install the package make"),
-                _ => error,
-            }
-        };
-        let (reader, writer) = std::io::pipe().map_err(trouble)?;
-        command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(trouble)?).stderr(writer);
-        confine(&mut command);
-        let mut group = Group(command.spawn().map_err(trouble)?);
-        // The command holds the writing end: with it gone, make's end is the pipe's end.
-        drop(command);
-        let mut reader = reader;
         let mut buffer = vec![0; 64 << 10];
         let mut line = Vec::new();
         loop {
             watch.check()?;
-            let mut fds = [PollFd::new(std::os::fd::AsFd::as_fd(&reader), PollFlags::POLLIN)];
+            let mut fds = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, PollTimeout::from(50u16)) {
-                Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
+                Ok(0) | Err(Errno::EINTR) => continue,
                 Ok(_) => {}
-                Err(errno) => return Err(trouble(errno.into()).into()),
+                Err(errno) => return Err(trouble(&errno.into()).into()),
             }
-            let read = reader.read(&mut buffer).map_err(trouble)?;
+            let read = reader.read(&mut buffer).map_err(|e| trouble(&e))?;
             if read == 0 {
-                break;
+                return Ok(());
             }
             // A log that cannot be written is a full disk, which make will say itself.
             let _ = log.write_all(&buffer[..read]);
@@ -197,66 +178,41 @@ impl Make {
                 }
             }
         }
-        let deadline = Instant::now() + Duration::from_secs(10);
-        loop {
-            if let Some(status) = group.0.try_wait().map_err(trouble)? {
-                return Ok(status);
-            }
-            watch.check()?;
-            if Instant::now() > deadline {
-                return Err(Diagnostic::trouble("make closed its output and did not end").into());
-            }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-    }
-
-    fn failed(&self, what: &str, said: &Said) -> Diagnostic {
-        // As the user's tree has them: where the working copy lies is of no use to them.
-        let words = said.words().replace(&format!("{}/", self.tree.display()), "");
-        let hint = HINTS.iter().find(|(piece, _)| words.contains(piece)).map(|(_, hint)| *hint);
-        let log = format!("the whole log is {}", self.log.display());
-        Diagnostic::trouble(format!("cannot {what}:\n{words}")).help(match hint {
-            Some(hint) => format!("{hint}; {log}"),
-            None => log,
-        })
     }
 }
 
-impl Said {
-    fn take(&mut self, line: &str) {
-        const TAIL: usize = 15;
-        if object_of(line).is_some() {
-            self.objects += 1;
+/// How make ended, now that its output has.
+fn wait(make: &mut Child, watch: &Watch<'_>) -> Result<Ending, PullError> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(ending) = make.ending() {
+            return Ok(ending);
         }
-        let error = line.contains("error: ") || line.contains(" Error ") || line.contains("ERROR");
-        if error && self.errors.len() < TAIL {
-            self.errors.push(line.to_string());
+        watch.check()?;
+        if Instant::now() > deadline {
+            return Err(Diagnostic::trouble("make closed its output and did not end").into());
         }
-        if self.tail.len() == TAIL {
-            self.tail.pop_front();
-        }
-        self.tail.push_back(line.to_string());
-    }
-
-    /// What explains a failure.
-    fn words(&self) -> String {
-        let lines: Vec<&str> = match self.errors.is_empty() {
-            true => self.tail.iter().map(String::as_str).collect(),
-            false => self.errors.iter().map(String::as_str).collect(),
-        };
-        lines.join("\n")
+        let mut fds = [PollFd::new(make.ending_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, PollTimeout::from(50u16));
     }
 }
 
-/// The object that a line of make's says it is making, relative to the build folder.
-pub(super) fn object_of(line: &str) -> Option<&str> {
-    OBJECT.iter().any(|mark| line.starts_with(mark)).then(|| line.split_whitespace().last())?
+fn trouble(error: &std::io::Error) -> Diagnostic {
+    Diagnostic::trouble(format!("cannot run make: {}", errno_words(error)))
 }
 
-/// Whether ccache would be found.
-pub(super) fn ccache_is_here() -> bool {
-    std::env::var_os("PATH")
-        .is_some_and(|path| std::env::split_paths(&path).any(|dir| dir.join("ccache").is_file()))
+/// The folder of ccache, where it is installed.
+fn ccache_folder(watch: &mut Watch<'_>) -> Result<Option<PathBuf>, PullError> {
+    if on_path("ccache").is_none() {
+        return Ok(None);
+    }
+    let mut ccache = Command::new("ccache");
+    ccache.args(["-k", "cache_dir"]);
+    let said = watch.must(ccache, "ask ccache for its folder")?;
+    let folder = PathBuf::from(said.trim());
+    // ccache makes it at its first use, which is behind the walls.
+    std::fs::create_dir_all(&folder).map_err(|e| Diagnostic::io("make", &folder, &e))?;
+    Ok(Some(folder))
 }
 
 /// What the compiler says of itself: part of a kernel's key. Cached by nothing: asking takes 2 ms.
@@ -278,44 +234,5 @@ pub(super) fn boot_file(arch: Arch, out: &Path) -> PathBuf {
     match arch {
         Arch::Um => out.join("linux"),
         Arch::X86_64 => out.join("arch/x86/boot/bzImage"),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn objects_and_errors_are_told_apart() {
-        let mut said = Said::default();
-        for line in [
-            "  SYNC    include/config/auto.conf",
-            "  CC      fs/open.o",
-            "  CC [M]  fs/overlayfs/super.o",
-            "fs/x.c:3:5: warning: unused variable 'y' [-Wunused-variable]",
-            "  AR      fs/built-in.a",
-            "fs/x.c:4:5: error: 'z' undeclared",
-            "make[2]: *** [scripts/Makefile.build:250: fs/x.o] Error 1",
-        ] {
-            said.take(line);
-        }
-        assert_eq!(said.objects, 2);
-        assert_eq!(said.words().lines().count(), 2);
-    }
-
-    #[test]
-    fn known_failures_have_a_way_out() {
-        let make = Make {
-            tree: "/t".into(),
-            out: "/o".into(),
-            arch: Arch::Um,
-            jobs: 1,
-            log: "/o/log".into(),
-        };
-        let mut said = Said::default();
-        said.take("cc1: error: -Werror=dangling-pointer=");
-        let error = make.failed("build the kernel", &said);
-        assert!(error.way_out().unwrap().contains("WERROR=n"));
-        assert!(error.way_out().unwrap().contains("/o/log"));
     }
 }

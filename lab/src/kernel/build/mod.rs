@@ -1,19 +1,22 @@
 //! A kernel from source: the tree with its patches, configured from fragments and checked, built in
 //! a folder that is used again for the next patch, and put into the store.
 
+mod folder;
 mod make;
 mod recipe;
+mod said;
+mod walls;
 mod warnings;
 
 pub(super) use recipe::{Recipe, several};
 pub use warnings::new_warnings;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+use folder::Folder;
 use make::{Make, boot_file};
-use nix::fcntl::{Flock, FlockArg};
 use recipe::RECIPE;
 use warnings::Warnings;
 
@@ -22,7 +25,7 @@ use super::pull::{Made, room_for};
 use super::tool::Watch;
 use super::{
     Arch, Fragment, Kconfig, KconfigTree, Kernel, KernelKey, KernelSpec, Merged, Origin, PullError,
-    PullProgress, Target, Tree, Value, merge, verify,
+    PullProgress, Target, Value, merge, verify,
 };
 use crate::manifest::{Diagnostic, Result};
 
@@ -53,7 +56,7 @@ impl Kernels {
         }
         let folder = Folder::open(&self.builds, &tree, spec.arch, &recipe.kconfig, &mut watch)?;
         room_for(ROOM, &folder.path)?;
-        let make = folder.make(&tree, spec.arch, self.jobs);
+        let make = folder.make(&tree, spec.arch, self.jobs, self.isolation);
         let config = configure(&make, &recipe.fragments, &mut watch)?;
         let text = std::fs::read_to_string(make.out.join(".config"))
             .map_err(|e| Diagnostic::io("read", &make.out.join(".config"), &e))?;
@@ -86,55 +89,9 @@ impl Kernels {
                 self.store.install(&entry, &key, spec)?
             }
         };
+        folder.done();
         self.store.point(&indexed, &key)?;
         Ok(kernel)
-    }
-}
-
-/// `builds/LINEAGE/`: one for each source, architecture and list of fragments. It is this build's
-/// alone while the lock is held.
-struct Folder {
-    path: PathBuf,
-    _lock: Flock<std::fs::File>,
-}
-
-impl Folder {
-    fn open(
-        builds: &Path,
-        tree: &Tree,
-        arch: Arch,
-        kconfig: &[String],
-        watch: &mut Watch<'_>,
-    ) -> Result<Self, PullError> {
-        let arch = format!("{arch:?}");
-        let mut parts = vec![tree.lineage(), &arch];
-        parts.extend(kconfig.iter().map(String::as_str));
-        let path = builds.join(KernelKey::of(&parts).as_str());
-        std::fs::create_dir_all(path.join("out")).map_err(|e| Diagnostic::io("make", &path, &e))?;
-        let file = path.join("lock");
-        let open = || std::fs::File::options().create(true).append(true).open(&file);
-        let mut handle = open().map_err(|e| Diagnostic::io("lock", &file, &e))?;
-        loop {
-            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self { path, _lock: lock }),
-                Err((back, nix::errno::Errno::EWOULDBLOCK)) => handle = back,
-                Err((_, errno)) => return Err(Diagnostic::io("lock", &file, &errno.into()).into()),
-            }
-            watch.check()?;
-            std::thread::sleep(std::time::Duration::from_millis(50));
-        }
-    }
-
-    fn make(&self, tree: &Tree, arch: Arch, jobs: usize) -> Make {
-        let log = self.path.join("log");
-        // Of this build only.
-        let _ = std::fs::remove_file(&log);
-        Make { tree: tree.path(), out: self.path.join("out"), arch, jobs, log }
-    }
-
-    /// How many objects the last whole build here made.
-    fn expected(&self) -> Option<usize> {
-        std::fs::read_to_string(self.path.join("objects")).ok()?.trim().parse().ok()
     }
 }
 
@@ -192,8 +149,7 @@ fn compile(
         (watch.progress)(PullProgress::Warning(warning));
     }
     if objects > expected.unwrap_or(0) {
-        // Only to show progress next time.
-        let _ = std::fs::write(folder.path.join("objects"), objects.to_string());
+        folder.expect(objects);
     }
     Ok(warnings.all())
 }
@@ -222,6 +178,7 @@ fn collect(
         let into = work.join("modules");
         let path = format!("INSTALL_MOD_PATH={}", into.display());
         let arguments = [path.as_str(), "INSTALL_MOD_STRIP=1", "DEPMOD=true", "modules_install"];
+        let make = make.writing_to(work);
         make.configure(&arguments, "install the kernel's modules", watch)?;
         let built = into.join("lib/modules").join(&release);
         if built.join("kernel").is_dir() {

@@ -4,6 +4,7 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::kernel::tool::on_path;
 use crate::kernel::{Fragment, KernelKey, KernelSpec, Patch, Provider, Source, load_series};
 use crate::manifest::{Diagnostic, Place, Result, nearest};
 
@@ -128,14 +129,11 @@ pub(in crate::kernel) fn several(errors: Vec<Diagnostic>) -> Diagnostic {
 fn toolchain() -> Result<String> {
     let mut words = Vec::new();
     for program in ["gcc", "ld"] {
-        let found = std::env::var_os("PATH").and_then(|path| {
-            std::env::split_paths(&path).map(|dir| dir.join(program)).find(|file| file.is_file())
-        });
         let missing = || {
             Diagnostic::trouble(format!("there is no {program} to build a kernel with"))
                 .help("install gcc, make, flex, bison and bc")
         };
-        let file = found.ok_or_else(missing)?;
+        let file = on_path(program).ok_or_else(missing)?;
         let meta = std::fs::metadata(&file).map_err(|e| Diagnostic::io("look at", &file, &e))?;
         words.push(format!("{program} {} {}", meta.len(), meta.mtime()));
     }

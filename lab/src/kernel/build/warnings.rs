@@ -7,7 +7,7 @@ use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use super::make::object_of;
+use super::said::object_of;
 use crate::kernel::Kernel;
 use crate::manifest::{Diagnostic, Result};
 
