@@ -17,15 +17,15 @@ test: ## format, lints, all tests, and the cases with their twins (real boots)
 	@.ci/setup build test
 	@.ci/test
 
-test-slow: ## the cases tagged slow
-	@.ci/setup build
+test-slow: ## all kernels from source built from clean, measured and run, and the cases tagged slow
+	@.ci/setup build test slow
 	@$(CARGO) build --release
 	@.ci/setup cases $(TARGET)/release/lab
-	@$(TARGET)/release/lab run --tag slow --twins || [ $$? -eq 4 ]
+	@.ci/test-slow $(TARGET)/release/lab
 
-bench: ## what the lab adds to a bare boot (needs an idle machine)
-	@.ci/setup build
-	$(CARGO) bench -p lab --bench overhead
+bench: ## what the lab adds to a bare boot and to a build (needs an idle machine)
+	@.ci/setup build test
+	$(CARGO) bench -p lab --bench overhead --bench builds
 
 setup: ## install what the build, the tests and the cases need, and look at this host
 	@.ci/setup build test
