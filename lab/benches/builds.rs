@@ -6,7 +6,8 @@
 //! - with LAB_BENCH_CLEAN=1, which takes ten minutes and more: a build from clean against plain
 //!   `make` from clean. One pair, as it is long enough to be even.
 //!
-//! `make bench`, on an idle machine. Timing never fails a bench.
+//! Ten pairs each (LAB_BENCH_PAIRS says otherwise). `make bench`, on an idle machine. Timing never
+//! fails a bench.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -14,7 +15,6 @@ use std::time::{Duration, Instant};
 
 use lab::manifest::Project;
 
-const PAIRS: usize = 10;
 const KERNEL: &str = "uml-6.1-src";
 const FILE: &str = "fs/squashfs/xattr.c";
 
@@ -138,7 +138,7 @@ impl Bench {
         let make = [jobs.as_str(), "linux", "modules"];
         finish(self.plain(&make).spawn().expect("make starts"));
         let (mut lab, mut plain) = (Vec::new(), Vec::new());
-        for number in 1..=PAIRS {
+        for number in 1..=pairs() {
             self.patch(number);
             lab.push(timed(|| finish(self.variant().spawn().expect("lab starts"))));
             let file = self.own.path().join("tree").join(FILE);
@@ -177,7 +177,7 @@ impl Bench {
         };
         run(&own, "prebuilt");
         let (mut hit, mut prebuilt) = (Vec::new(), Vec::new());
-        for _ in 0..PAIRS {
+        for _ in 0..pairs() {
             prebuilt.push(run(&own, "prebuilt"));
             hit.push(run(&self.root, KERNEL));
         }
@@ -225,6 +225,10 @@ impl Bench {
         });
         told("from clean", "plain make", "lab kernel build", vec![plain], vec![lab], 1.03);
     }
+}
+
+fn pairs() -> usize {
+    std::env::var("LAB_BENCH_PAIRS").ok().and_then(|n| n.parse().ok()).unwrap_or(10)
 }
 
 fn jobs() -> String {

@@ -63,7 +63,7 @@ pub enum PullProgress {
 impl std::fmt::Display for PullProgress {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Waiting => f.write_str("waits for another lab that fetches it"),
+            Self::Waiting => f.write_str("waits for another lab that works on it"),
             Self::Index { suite } => write!(f, "asks for the index of {suite}"),
             Self::Fetch { done, total } => {
                 write!(f, "fetches {} of {} MB", done / 1_000_000, total / 1_000_000)

@@ -114,6 +114,14 @@ fn until_it_compiles(running: &mut Running) {
     }
 }
 
+/// Waits until a lab has its turn in a build folder.
+fn until_it_runs(running: &mut Running) {
+    while build_folder(running.child.id()).is_none() {
+        assert!(running.child.try_wait().unwrap().is_none(), "it ended: {}", running.stderr());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
 #[test]
 fn a_build_that_was_stopped_goes_on() {
     let Some(lab) = builder() else { return };
@@ -218,6 +226,67 @@ fn the_compilers_words_and_the_log() {
 fn make_executable(file: &Path) {
     use std::os::unix::fs::PermissionsExt;
     fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// A Makefile is a program: what it finds behind the walls, and what it would without them.
+#[test]
+fn what_a_makefile_can_reach() {
+    let Some(lab) = builder() else { return };
+    let secret = lab.folder().join("secret");
+    fs::write(&secret, "a secret of the user\n").unwrap();
+    let looks = format!(
+        "$(shell cat {} > lab-saw 2>&1; grep -c : /proc/net/dev >> lab-saw; \
+         touch $(srctree)/lab-was-here 2>> lab-saw; kill -0 {} 2>> lab-saw)",
+        secret.display(),
+        std::process::id(),
+    );
+    let before = [" # Makefile for the linux squashfs routines.", " #", " "];
+    let after = [" obj-$(CONFIG_SQUASHFS) += squashfs.o"];
+    let patch = patch(&lab, "fs/squashfs/Makefile", &before, &looks, &after);
+    let build = |walls: &str| {
+        let args = ["kernel", "build", SOURCE, "--patch", &patch, walls];
+        let mut running = start(&lab, "", &args);
+        until_it_runs(&mut running);
+        let folder = build_folder(running.child.id()).unwrap();
+        running.wait().code(0);
+        let saw = folder.join("out/lab-saw");
+        let text = fs::read_to_string(&saw).unwrap();
+        fs::remove_file(saw).unwrap();
+        (text, fs::remove_file(folder.join("out/source/lab-was-here")).is_ok())
+    };
+    let (text, wrote) = build("--sandbox=full");
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].ends_with("secret: No such file or directory"), "{text}");
+    // The loopback interface of an empty network.
+    assert_eq!(lines[1], "1", "{text}");
+    assert!(lines[2].ends_with("Read-only file system"), "{text}");
+    assert!(lines[3].contains("No such process"), "{text}");
+    assert!(!wrote, "{text}");
+
+    // The same without walls finds all that: the look itself is sound.
+    fs::remove_dir_all(store(&lab)).unwrap();
+    let (text, wrote) = build("--sandbox=off");
+    assert!(text.starts_with("a secret of the user\n") && text.lines().count() == 2, "{text}");
+    assert!(wrote, "{text}");
+}
+
+/// Where namespaces are refused make has no walls, and ends with the lab all the same.
+#[test]
+fn without_namespaces_a_killed_lab_leaves_no_compiler() {
+    let Some(lab) = builder() else { return };
+    let patch = header_patch(&lab);
+    let args = ["kernel", "build", SOURCE, "--patch", &patch];
+    let mut running = start(&lab, "echo 0 > /proc/sys/user/max_user_namespaces", &args);
+    until_it_compiles(&mut running);
+    assert!(running.stderr().contains("make runs without a sandbox"), "{}", running.stderr());
+    let processes = of_session(running.child.id());
+    running.child.kill().unwrap();
+    let killed = Instant::now();
+    while processes.iter().any(|process| alive(process.pid)) {
+        assert!(killed.elapsed() < Duration::from_secs(5), "{processes:#?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    lab.nothing_is_left();
 }
 
 /// The build folder's contents on a file system that is full once make has begun.
