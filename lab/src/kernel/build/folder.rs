@@ -104,6 +104,7 @@ impl Folder {
             let removed = mend(&out).map_err(|e| Diagnostic::io("mend", &out, &e))?;
             tracing::debug!(removed, "a build was cut off");
         }
+        let _ = fs::remove_dir_all(&root);
         fs::create_dir_all(&root).map_err(|e| Diagnostic::io("make", &root, &e))?;
         File::create(&mark).map_err(|e| Diagnostic::io("write", &mark, &e))?;
         Ok(())

@@ -39,8 +39,9 @@ const DEVICES: [&str; 5] = ["/dev/null", "/dev/zero", "/dev/full", "/dev/random"
 /// Assembler text of one file each, and gone with the build: a ceiling, not a need.
 const TEMPORARY: u64 = 2 << 30;
 
-/// Of the lab's environment, what is not for make: what a user's shell sets for other builds.
-const NOT_INHERITED: [&str; 9] = [
+/// Of the lab's environment, what is not for make: what a user's shell sets for other builds, and
+/// folders that are not in the private root.
+const NOT_INHERITED: [&str; 16] = [
     "MAKEFLAGS",
     "MFLAGS",
     "GNUMAKEFLAGS",
@@ -50,10 +51,14 @@ const NOT_INHERITED: [&str; 9] = [
     "KBUILD_OUTPUT",
     "KCFLAGS",
     "LANGUAGE",
+    "TEMP",
+    "TMP",
+    "XDG_RUNTIME_DIR",
+    "LC_ALL",
+    "TZ",
+    "TMPDIR",
+    "CCACHE_DIR",
 ];
-
-/// And folders that are not in the private root.
-const NOT_BEHIND_WALLS: [&str; 4] = ["TMPDIR", "TEMP", "TMP", "XDG_RUNTIME_DIR"];
 
 /// The walls around one build folder.
 #[derive(Clone, Debug)]
@@ -61,7 +66,7 @@ pub(super) struct Walls {
     /// [`Isolation::Off`] where there are no namespaces to be had: what make starts ends with the
     /// lab all the same.
     pub isolation: Isolation,
-    /// An empty folder, to mount the private root on.
+    /// An empty folder, to mount the private root on; without walls, for temporary files.
     pub mount_on: PathBuf,
     /// Folders that make reads, at their own paths.
     pub readable: Vec<PathBuf>,
@@ -89,19 +94,18 @@ impl Walls {
 
     fn environment(&self, ccache: Option<&Path>) -> Vec<(String, String)> {
         let text = |word: std::ffi::OsString| word.into_string().ok();
-        let inherited = |name: &str| {
-            let outside = self.isolation == Isolation::Full && NOT_BEHIND_WALLS.contains(&name);
-            !outside
-                && !NOT_INHERITED.contains(&name)
-                && !["LC_ALL", "TZ", "CCACHE_DIR"].contains(&name)
-        };
         let mut env: Vec<(String, String)> = std::env::vars_os()
             .filter_map(|(name, value)| Some((text(name)?, text(value)?)))
-            .filter(|(name, _)| inherited(name))
+            .filter(|(name, _)| !NOT_INHERITED.contains(&name.as_str()))
             .collect();
         let mut set = |name: &str, value: &str| env.push((name.into(), value.into()));
         set("LC_ALL", "C");
         set("TZ", "UTC");
+        // Without walls too what a killed compiler leaves is in a folder that the next build clears.
+        match self.isolation {
+            Isolation::Off => set("TMPDIR", &self.mount_on.to_string_lossy()),
+            _ => set("TMPDIR", "/tmp"),
+        }
         if let Some(folder) = ccache {
             set("CCACHE_DIR", &folder.to_string_lossy());
         }
