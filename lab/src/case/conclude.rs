@@ -38,6 +38,7 @@ pub(super) fn conclude(
     result.code = verdict.code();
     result.reasons = verdict.reasons().iter().map(|r| explain(r.into())).collect();
     result.signature = verdict.signature().map(|s| s.0.clone());
+    result.boots = evidence.before.len() + 1;
     result.ready_ms = evidence.ready_ms;
     result.total_ms = Some(evidence.total_ms);
     result.note = listed.map(|known| known.reason.clone());
@@ -100,6 +101,7 @@ pub(super) fn blank(run: RunRef) -> RunResult {
         release: None,
         isolation: None,
         detectors: Vec::new(),
+        boots: 0,
         ready_ms: None,
         total_ms: None,
         at: at.map(|d| d.as_secs()).unwrap_or_default(),

@@ -102,6 +102,9 @@ fn log(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
                     format!("{}, ready after {}", text::duration(total), text::duration(ready));
                 rows.push(vec!["took".into(), took]);
             }
+            if result.boots > 1 {
+                rows.push(vec!["boots".into(), result.boots.to_string()]);
+            }
             rows.push(vec!["folder".into(), run.path.display().to_string()]);
             text.push_str(&text::columns(&rows));
         }

@@ -208,9 +208,12 @@ pub struct RunResult {
     pub isolation: Option<Isolation>,
     /// What the kernel can notice of its own faults: silence of the others means nothing.
     pub detectors: Vec<Detector>,
+    /// How many times the machine was started.
+    #[serde(default)]
+    pub boots: usize,
     /// Milliseconds from the machine's start to its being ready.
     pub ready_ms: Option<u64>,
-    /// Milliseconds from the machine's start to its end.
+    /// Milliseconds from the machine's start to its (last) end.
     pub total_ms: Option<u64>,
     /// When it started, seconds since the epoch.
     pub at: u64,

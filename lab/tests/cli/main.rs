@@ -9,6 +9,7 @@ mod support;
 mod accept;
 mod bad_case;
 mod bad_host;
+mod boots;
 mod build;
 mod cases;
 mod each_patch;
