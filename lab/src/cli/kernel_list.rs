@@ -268,6 +268,7 @@ mod tests {
             arch: crate::manifest::Arch::Um,
             provider,
             cmdline: vec![],
+            asked: None,
         };
         assert_eq!(wish(&spec, Path::new("/p")), "linux; kconfig uml, fs; modules /m, ../n");
         let error = Diagnostic::usage("cannot build:\nwords");

@@ -375,7 +375,7 @@ mod tests {
                 modules: vec![],
                 inputs: inputs.map(String::from),
             };
-            KernelSpec { name: "k".into(), arch: Arch::Um, provider, cmdline: vec![] }
+            KernelSpec { name: "k".into(), arch: Arch::Um, provider, cmdline: vec![], asked: None }
         };
         let keep = |spec: &KernelSpec, key: &str| {
             let key = KernelKey::of(&[key]);
