@@ -5,20 +5,20 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
 use super::budget::Memory;
 use super::conclude::{Candidate, blank, conclude, skip};
 use super::evidence::Evidence;
 use super::folder::RunFolder;
 use super::judge::{Expected, Verdict};
+use super::kernels::Available;
 use super::needs;
 use super::observe::{Observation, Progress, Watch, observe};
 use super::prepare::{DISKS, Workshop, new_nonce, start};
 use super::request::{Request, run_name};
 use super::verdict::Outcome;
-use crate::kernel::{Kernel, PullError, PullProgress};
-use crate::manifest::{Action, Case, Diagnostic, KernelSpec, Project, Result, Step};
+use crate::kernel::Kernel;
+use crate::manifest::{Action, Case, Diagnostic, Project, Result, Step};
 use crate::report::{PendingNote, ReasonLine, RunResult, Sink, Tally, What};
 use crate::snapshot::{self, Filters, Info, Pending};
 
@@ -54,14 +54,6 @@ pub struct Dispatcher<'a> {
     pub options: Options,
 }
 
-/// A kernel that runs can use, or why they cannot.
-enum Available {
-    Ready(Arc<Kernel>),
-    /// The mirror no longer carries it: nobody's failure.
-    Gone(String),
-    Trouble(Diagnostic),
-}
-
 /// What the dispatcher keeps of a run; the rest is in its folder and its event.
 struct Finished {
     outcome: Outcome,
@@ -82,12 +74,15 @@ impl Dispatcher<'_> {
     /// Runs everything, reports it, writes the pending snapshots once, and returns the exit code.
     ///
     /// # Errors
-    /// None today; what goes wrong is an outcome, or a note and an exit code.
+    /// A kernel that is asked for wrongly (a misspelt option, a patch that is none): then nothing
+    /// ran. Everything else that goes wrong is an outcome, or a note and an exit code.
     pub fn run(&self, requests: &[Request]) -> Result<u8> {
         let jobs = self.options.jobs.clamp(1, requests.len().max(1));
         let runs = requests.iter().enumerate().map(|(i, r)| r.run_ref(i)).collect();
         self.sink.emit(What::Started { runs, jobs });
-        let kernels = self.kernels(requests);
+        let kernels = self.kernels(requests).inspect_err(|_| {
+            self.sink.emit(What::Ended { tally: Tally::default(), exit: 2 });
+        })?;
         let finished = self.all(requests, &kernels, 0);
 
         let mut tally = Tally::default();
@@ -139,46 +134,6 @@ impl Dispatcher<'_> {
             round.ready_ms = round.ready_ms.or(finished.ready_ms);
         }
         round
-    }
-
-    /// Finds or fetches each kernel once.
-    fn kernels(&self, requests: &[Request]) -> BTreeMap<String, Available> {
-        let mut kernels = BTreeMap::new();
-        for request in requests {
-            let spec = &request.kernel;
-            if !kernels.contains_key(&spec.name) {
-                kernels.insert(spec.name.clone(), self.kernel(spec));
-            }
-        }
-        kernels
-    }
-
-    fn kernel(&self, spec: &KernelSpec) -> Available {
-        match self.workshop.kernels.find(spec, self.cancelled) {
-            Ok(Some(kernel)) => return Available::Ready(Arc::new(kernel)),
-            Ok(None) => {}
-            Err(error) => return Available::Trouble(error.into_diagnostic()),
-        }
-        let started = Instant::now();
-        let mut progress = |progress: PullProgress| {
-            self.sink.emit(What::pulling(&spec.name, &progress));
-        };
-        match self.workshop.kernels.obtain(spec, &mut progress, self.cancelled) {
-            Ok(kernel) => {
-                self.sink.emit(What::Pulled {
-                    kernel: spec.name.clone(),
-                    release: kernel.release.clone(),
-                    origin: kernel.origin.to_string(),
-                    took_ms: started.elapsed().as_millis() as u64,
-                });
-                Available::Ready(Arc::new(kernel))
-            }
-            Err(PullError::Gone { what, .. }) => {
-                self.sink.emit(What::Note { text: format!("{}: {what}", spec.name) });
-                Available::Gone(what)
-            }
-            Err(error) => Available::Trouble(error.into_diagnostic()),
-        }
     }
 
     fn all(

@@ -7,6 +7,7 @@ mod dispatch;
 mod evidence;
 mod folder;
 mod judge;
+mod kernels;
 mod needs;
 mod observe;
 mod plan;

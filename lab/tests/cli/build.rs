@@ -3,7 +3,7 @@
 
 use super::support::{Lab, lab_for, skip};
 
-const SOURCE: &str = "uml-6.1-src";
+pub const SOURCE: &str = "uml-6.1-src";
 const BROKEN: &str = "uml-6.1-broken";
 
 /// A project with the repository's cases, patches and kernels; `None` (or a failure, with

@@ -43,6 +43,7 @@ pub struct Running {
     out: PathBuf,
     err: PathBuf,
     args: Vec<String>,
+    patience: Duration,
     _token: Option<Vec<Token>>,
 }
 
@@ -217,7 +218,7 @@ impl Lab {
         let child = command.spawn().unwrap();
         self.adopt(child.id());
         let args = command.get_args().map(|arg| arg.to_string_lossy().into_owned()).collect();
-        Running { child, out, err, args, _token: token }
+        Running { child, out, err, args, patience: PATIENCE, _token: token }
     }
 
     /// Remembers a session whose processes must be gone at the end.
@@ -246,6 +247,12 @@ impl Drop for Lab {
 }
 
 impl Running {
+    /// Waits longer for it than for others.
+    pub fn patient(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
     /// Its output so far.
     pub fn stdout(&self) -> String {
         fs::read_to_string(&self.out).unwrap()
@@ -256,7 +263,7 @@ impl Running {
         let begun = Instant::now();
         while !self.stdout().contains(text) {
             let ended = self.child.try_wait().unwrap();
-            let late = begun.elapsed() > PATIENCE;
+            let late = begun.elapsed() > self.patience;
             if ended.is_some() || late {
                 let errors = fs::read_to_string(&self.err).unwrap();
                 panic!("no {text:?} from {:?}:\n{}\n{errors}", self.args, self.stdout());
@@ -272,7 +279,7 @@ impl Running {
             if let Some(status) = self.child.try_wait().unwrap() {
                 break status;
             }
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > self.patience {
                 let _ = self.child.kill();
                 panic!("{:?} never ended:\n{}", self.args, self.stdout());
             }
