@@ -22,6 +22,8 @@ pub mod snapshot;
 
 pub mod series;
 
+pub mod gc;
+
 pub mod report;
 
 pub mod cli;

@@ -9,7 +9,7 @@ use super::args::Sandbox;
 use super::edge;
 use super::environment::Context;
 use super::programs;
-use crate::machine::room;
+use crate::machine::{Scratch, room};
 use crate::manifest::{Diagnostic, Result};
 use crate::report::text::{self, BAD, BOLD, GOOD, LOOK, paint};
 use crate::sandbox;
@@ -107,11 +107,11 @@ fn architecture() -> Finding {
 
 fn namespaces(context: &Context) -> Finding {
     let what = "namespaces";
-    let scratch = match tempfile::tempdir_in(&context.dirs.runtime) {
+    let scratch = match Scratch::create(&context.dirs.runtime) {
         Ok(folder) => folder,
-        Err(e) => {
+        Err(error) => {
             let fix = "set TMPDIR to a folder that can be written";
-            return finding(what, Health::Bad, format!("no temporary folder: {e}"), fix);
+            return finding(what, Health::Bad, error.message(), fix);
         }
     };
     match sandbox::probe(scratch.path()) {

@@ -7,6 +7,7 @@ mod choose;
 mod doctor;
 mod edge;
 mod environment;
+mod gc;
 mod kernel;
 mod programs;
 mod review;
@@ -72,6 +73,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Kernel { command } => {
             kernel::kernel(&context()?, command.unwrap_or(KernelCommand::List { json: false }))
         }
+        Command::Gc(args) => gc::gc(&context()?, &args),
         Command::Doctor { packages: true, .. } => doctor::packages_to_install(&context()?),
         Command::Doctor { json, .. } => doctor::doctor(&context()?, json),
         Command::Completions { shell } => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::args::RunArgs;
 use super::choose;
@@ -94,6 +94,7 @@ pub fn perform(
     what: impl FnOnce(&Dispatcher<'_>) -> Result<u8>,
 ) -> Result<u8> {
     let cancel = Cancel::install()?;
+    let before = context.before();
     let (reporter, events) = Reporter::start(format);
     let stream = Stream::new(events);
     let outcome = what(&Dispatcher {
@@ -107,6 +108,9 @@ pub fn perform(
     });
     drop(stream);
     reporter.finish();
+    for freed in before.bound(requests.len(), &context.project.bounds, SystemTime::now()) {
+        tracing::debug!(run = freed.what, why = %freed.why, "removed");
+    }
     outcome
 }
 

@@ -6,7 +6,7 @@ use super::args::{RunsCommand, Sandbox};
 use super::edge;
 use super::environment::Context;
 use super::run::{cores, format, perform};
-use crate::case::{Options, Request, RunInfo, RunState, list_runs};
+use crate::case::{DISKS, Options, Request, RunInfo, RunPlan, RunState, list_runs};
 use crate::machine::Isolation;
 use crate::manifest::{Diagnostic, Result};
 use crate::report::RunResult;
@@ -74,7 +74,20 @@ fn log(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
     let mut text = format!("{}\n", paint(BOLD, &run.id));
     match &run.state {
         RunState::Running => text.push_str("runs\n"),
-        RunState::Interrupted => text.push_str("interrupted: the lab ended before the run did\n"),
+        RunState::Interrupted => {
+            text.push_str("interrupted: the lab ended before the run did\n");
+            let plan = run.plan().ok();
+            let mut rows: Vec<_> = plan.iter().map(kernel_row).collect();
+            rows.push(vec!["folder".into(), run.path.display().to_string()]);
+            if run.path.join(DISKS).is_dir() {
+                let what = match plan.is_some_and(|plan| plan.keep_disks) {
+                    true => "kept, as they were when the lab ended",
+                    false => "left as they were; the next run, or lab gc, removes them",
+                };
+                rows.push(vec!["disks".into(), what.into()]);
+            }
+            text.push_str(&text::columns(&rows));
+        }
         RunState::Finished(result) => {
             let mut rows = vec![vec![
                 "outcome".to_string(),
@@ -86,9 +99,7 @@ fn log(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
             rows.extend(result.note.iter().map(|note| vec!["note".into(), note.clone()]));
             rows.extend(result.signature.iter().map(|s| vec!["signature".into(), s.clone()]));
             if let Ok(plan) = run.plan() {
-                let kernel = &plan.kernel;
-                let origin = format!("Linux {} ({})", kernel.release, kernel.origin);
-                rows.push(vec!["kernel".into(), format!("{}: {origin}", kernel.spec.name)]);
+                rows.push(kernel_row(&plan));
             }
             let detectors: Vec<_> =
                 result.detectors.iter().map(|d| format!("{d:?}").to_lowercase()).collect();
@@ -111,6 +122,12 @@ fn log(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
     section(&mut text, "the machine's own words on the host", &run.path.join("words"));
     edge::print(&text);
     Ok(0)
+}
+
+fn kernel_row(plan: &RunPlan) -> Vec<String> {
+    let kernel = &plan.kernel;
+    let origin = format!("Linux {} ({})", kernel.release, kernel.origin);
+    vec!["kernel".into(), format!("{}: {origin}", kernel.spec.name)]
 }
 
 /// A file of the run under a heading; what a terminal must not see is escaped.
@@ -173,10 +190,8 @@ fn find(context: &Context, name: Option<&str>) -> Result<RunInfo> {
     };
     match (at, name) {
         (Some(at), _) => Ok(runs.swap_remove(at)),
-        (None, Some(name)) => {
-            Err(Diagnostic::usage(format!("there is no run {name:?}"))
-                .help("lab runs list shows them"))
-        }
+        (None, Some(name)) => Err(Diagnostic::usage(format!("there is no run {name:?}"))
+            .help("lab runs list shows them; old ones are removed ([runs] in lab.toml)")),
         (None, None) => Err(Diagnostic::usage("there is no run yet").help("lab run makes one")),
     }
 }

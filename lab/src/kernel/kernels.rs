@@ -137,7 +137,7 @@ impl Kernels {
     }
 
     /// What the recipe's source is now, unless that wants the network.
-    fn known_source(
+    pub(super) fn known_source(
         &self,
         recipe: &Recipe,
         cancel: &AtomicBool,

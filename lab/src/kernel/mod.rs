@@ -15,10 +15,12 @@ mod source;
 mod store;
 mod tool;
 mod tree;
+mod unused;
 
 pub use crate::manifest::{Arch, KernelSpec, Provider};
 pub use build::new_warnings;
 pub use debian::AptSource;
+pub(crate) use entry::disk_usage;
 pub use entry::{Origin, Package};
 pub use kconfig::{
     Asked, Description, Explanation, Fragment, Kconfig, KconfigTree, Merged, Request, Target,
@@ -33,7 +35,9 @@ pub use pull::{PullError, PullProgress};
 pub use source::{
     KernelVersion, Source, SourceOrigin, Sources, StoredSource, Tree, kernel_version,
 };
+pub(crate) use store::lock as lock_folder;
 pub use store::{Store, StoredKernel};
+pub use unused::{Part, Stored};
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -102,6 +106,12 @@ impl Kernel {
         let text = std::fs::read(&self.config_file)
             .map_err(|e| Diagnostic::io("read", &self.config_file, &e))?;
         Ok(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// Notes that a run uses it, for `lab gc`: the lock of its folder gets the time. In a cache that
+    /// cannot be written nothing is noted, and nothing is removed either.
+    pub fn mark_used(&self) {
+        let _ = self._lease.set_modified(std::time::SystemTime::now());
     }
 
     /// The means to notice its own faults that it was built with.

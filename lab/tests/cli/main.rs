@@ -13,6 +13,7 @@ mod build;
 mod cases;
 mod each_patch;
 mod escape;
+mod gc;
 mod hostfs;
 mod info;
 mod installed;

@@ -36,7 +36,7 @@ use built::Built;
 /// Opens kernels that the user has.
 #[derive(Clone, Debug)]
 pub struct PathKernels {
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 /// What a path turned out to be.
@@ -128,6 +128,11 @@ impl PathKernels {
         })
     }
 
+    /// Where the key of a path's last state stands.
+    pub(super) fn last_file(&self, path: &Path) -> PathBuf {
+        self.root.join(format!("last-{}", KernelKey::of(&[&path.to_string_lossy()])))
+    }
+
     /// Makes what lies in the cache for one state of a path; that of its last state goes.
     fn make(
         &self,
@@ -137,12 +142,14 @@ impl PathKernels {
         folder: &Path,
         watch: &mut Watch,
     ) -> Result<Flock<File>, PullError> {
-        let last_file =
-            self.root.join(format!("last-{}", KernelKey::of(&[&path.to_string_lossy()])));
+        let last_file = self.last_file(path);
         let last = std::fs::read_to_string(&last_file).ok().map(|text| self.root.join(text.trim()));
         let last = last.filter(|last| last != folder && last.parent() == Some(&self.root));
         let io = |e: io::Error| no_room(&e, Diagnostic::io("work in", &self.root, &e));
         let work = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(&self.root).map_err(io)?;
+        // Held from the start: a free one proves that the lab that made it is dead.
+        File::create(work.path().join("lock")).map_err(io)?;
+        let _alive = shared(work.path());
         match &found.config {
             Config::File(file) => {
                 let copied =
@@ -174,7 +181,6 @@ impl PathKernels {
             }
             index_modules(&modules)?;
         }
-        File::create(work.path().join("lock")).map_err(io)?;
         let lease = loop {
             match std::fs::rename(work.path(), folder) {
                 Ok(()) => {}
