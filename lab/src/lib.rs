@@ -24,6 +24,8 @@ pub mod series;
 
 pub mod gc;
 
+pub mod bundle;
+
 pub mod report;
 
 pub mod cli;

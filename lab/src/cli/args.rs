@@ -75,7 +75,7 @@ pub enum Command {
     /// What a running lab uses always stays. The cache is shared by all projects of a user: whatever
     /// was used within --days stays, whoever used it, and so does what lab.toml of this project
     /// names, however old it is, unless --all is given. What goes is fetched or built again when it
-    /// is wanted. Runs: the newest always stays.
+    /// is wanted. Runs: the newest always stays; `lab runs bundle` keeps one for good.
     Gc(GcArgs),
     /// Look whether this host has what the lab needs, and how to get it.
     Doctor {
@@ -236,6 +236,22 @@ pub enum RunsCommand {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Pack a run into one archive with everything to reproduce it: its folder, the case, lab.toml,
+    /// patches and fragments of its kernel, the image's provenance, this host's description.
+    ///
+    /// Unpacked, it is a project in which `lab runs again` does the same. Nothing of your home and
+    /// environment goes in; look at what the guest printed before you give it away.
+    Bundle {
+        /// A run's name, a part of it, or a case's; the last run by default.
+        run: Option<String>,
+        /// The archive; its ending says how it is compressed (.tar.zst, .tar.gz, .tar.xz, .tar). By
+        /// default the run's name, in the current folder.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// The kernel too: what boots, its configuration, modules and libraries.
+        #[arg(long)]
+        kernel: bool,
     },
     /// Run the same again, from its plan.
     Again {

@@ -153,6 +153,11 @@ impl Cancel {
     }
 }
 
+/// The user's home, for what must not name it.
+pub fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
+}
+
 /// The folder that a command starts in.
 ///
 /// # Errors

@@ -2,6 +2,7 @@
 //! codes.
 
 mod args;
+mod bundle;
 mod cases;
 mod choose;
 mod doctor;

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::args::{RunsCommand, Sandbox};
+use super::bundle;
 use super::edge;
 use super::environment::Context;
 use super::run::{cores, format, perform};
@@ -20,6 +21,9 @@ pub fn runs(context: &Context, command: RunsCommand) -> Result<u8> {
     match command {
         RunsCommand::List { json, count } => list(context, json, count),
         RunsCommand::Log { run, json } => log(context, run.as_deref(), json),
+        RunsCommand::Bundle { run, output, kernel } => {
+            bundle::bundle(context, run.as_deref(), output.as_deref(), kernel)
+        }
         RunsCommand::Again { run, json } => again(context, run.as_deref(), json),
     }
 }
@@ -152,7 +156,13 @@ fn section(text: &mut String, title: &str, path: &Path) {
 }
 
 fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
-    let plan = find(context, name)?.plan()?;
+    let root = &context.project.root;
+    // A bundle's plan has paths relative to the project.
+    let here = |path: &Path| match path == Path::new(".") {
+        true => root.clone(),
+        false => root.join(path),
+    };
+    let plan = find(context, name)?.plan()?.with_paths(&here);
     let sandbox = match plan.isolation {
         Isolation::Full => Sandbox::Full,
         Isolation::Off => Sandbox::Off,
@@ -179,7 +189,7 @@ fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
 
 /// The run that is meant: an exact name, else the last whose name has it as a part; the last of all
 /// if nothing is said.
-fn find(context: &Context, name: Option<&str>) -> Result<RunInfo> {
+pub(super) fn find(context: &Context, name: Option<&str>) -> Result<RunInfo> {
     let mut runs = list_runs(&context.dirs.runs)?;
     let at = match name {
         None => runs.len().checked_sub(1),

@@ -33,6 +33,7 @@ pub use provenance::Provenance;
 #[doc(hidden)]
 pub use recipe::TOOLS as GUEST_TOOLS;
 pub use recipe::{GUEST_PATH, TOOL_NAMES};
+pub use store::provenance_of;
 pub use trim::{StoredImage, abandoned, bytes, remove, stored};
 
 /// What a case adds to its image.

@@ -178,6 +178,13 @@ impl Store {
     }
 }
 
+/// Where each file of an image in the cache came from; `None` where it is not there any more.
+pub fn provenance_of(cache: &Path, digest: &str) -> Option<Vec<Provenance>> {
+    let file = cache.join("images").join(digest).join("image.json");
+    let description: Description = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    Some(description.provenance)
+}
+
 /// Where every file of the tree is from; texts of a manifest have no provenance but the manifest.
 fn describe(collected: &Collected) -> Vec<Provenance> {
     let mut pairs = Vec::new();

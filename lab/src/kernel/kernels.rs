@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::build::{Recipe, several};
+use super::path::packed::Packed;
 use super::source::Sources;
 use super::{
     AptSource, KconfigTree, Kernel, KernelSpec, PathKernels, Provider, PullError, PullProgress,
@@ -80,12 +81,17 @@ impl Kernels {
     /// It is no kernel, or not built.
     pub fn at_path(&self, path: &Path, cancel: &AtomicBool) -> Result<KernelSpec, PullError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let kernel = self.paths.kernel(&name, path, None, &[], cancel)?;
+        // One that was packed has its own name, and is the same kernel wherever it lies.
+        let (name, cmdline) = match Packed::read(path) {
+            Some(packed) => (packed.name, packed.cmdline),
+            None => (format!("path:{name}"), Vec::new()),
+        };
+        let kernel = self.paths.kernel(&name, path, None, &cmdline, cancel)?;
         Ok(KernelSpec {
-            name: format!("path:{name}"),
+            name,
             arch: kernel.arch,
             provider: Provider::Path { path: path.to_path_buf() },
-            cmdline: Vec::new(),
+            cmdline,
             asked: Some(format!("path:{}", path.display())),
         })
     }

@@ -4,6 +4,7 @@
 mod build;
 mod debian;
 mod entry;
+mod ingredients;
 mod kconfig;
 mod kernels;
 mod modinfo;
@@ -22,6 +23,7 @@ pub use build::new_warnings;
 pub use debian::AptSource;
 pub(crate) use entry::disk_usage;
 pub use entry::{Origin, Package};
+pub use ingredients::Ingredients;
 pub use kconfig::{
     Asked, Description, Explanation, Fragment, Kconfig, KconfigTree, Merged, Request, Target,
     Value, describe, explain, merge, verify,
@@ -37,6 +39,7 @@ pub use source::{
 };
 pub(crate) use store::lock as lock_folder;
 pub use store::{Store, StoredKernel};
+pub(crate) use tool::{Output, Watch};
 pub use unused::{Part, Stored};
 
 use std::collections::BTreeSet;
@@ -133,6 +136,11 @@ impl KernelKey {
         }
         // 128 bits are enough against accidents, and half as long in every path.
         Self(hash.finalize().to_hex()[..32].to_string())
+    }
+
+    /// A key as a record of ours has it.
+    pub(in crate::kernel) fn parse(text: &str) -> Option<Self> {
+        Some(Self(text.to_string())).filter(Self::is_sound)
     }
 
     /// All 32 digits.

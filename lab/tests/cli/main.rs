@@ -10,6 +10,7 @@ mod accept;
 mod bad_case;
 mod bad_host;
 mod build;
+mod bundle;
 mod cases;
 mod each_patch;
 mod escape;
