@@ -63,6 +63,15 @@ pub struct Written {
     pub notes: Vec<String>,
 }
 
+/// Whether a kernel is from what another host need not have.
+fn is_local(provider: &Provider) -> bool {
+    match provider {
+        Provider::Debian { .. } => false,
+        Provider::Source { source, .. } => !source.starts_with("debian:"),
+        Provider::Path { .. } => true,
+    }
+}
+
 impl Bundle<'_> {
     /// Writes the archive, whole or not at all.
     ///
@@ -129,7 +138,7 @@ impl Bundle<'_> {
                 })?;
             kernel.pack(&stage.path().join(KERNEL))?;
             moved.kernel.spec.provider = Provider::Path { path: KERNEL.into() };
-        } else if !matches!(moved.kernel.spec.provider, Provider::Debian { .. }) {
+        } else if is_local(&plan.kernel.spec.provider) {
             notes.push(format!(
                 "the kernel is not in here and was made from what may be on no other host: {}; \
                  lab runs bundle --kernel takes it along",

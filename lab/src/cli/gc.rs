@@ -91,8 +91,9 @@ fn counts(freed: &[Freed]) -> String {
     }
     let word = |(kind, count): &(&str, usize)| match (*kind, *count) {
         ("disks", _) => format!("disks of {}", text::count(*count, "run")),
-        ("scratch" | "half-made", _) => text::count(*count, &format!("{kind} folder")),
-        ("path", _) => text::count(*count, "module tree"),
+        ("scratch" | "half-made" | "build" | "path", _) => {
+            text::count(*count, &format!("{kind} folder"))
+        }
         _ => text::count(*count, kind),
     };
     kinds.iter().map(word).collect::<Vec<_>>().join(", ")

@@ -8,6 +8,7 @@ use super::edge;
 use super::environment::Context;
 use super::run::{cores, format, perform};
 use crate::case::{DISKS, Options, Request, RunInfo, RunPlan, RunState, list_runs};
+use crate::kernel::{Kernel, Provider};
 use crate::machine::Isolation;
 use crate::manifest::{Diagnostic, Result};
 use crate::report::RunResult;
@@ -170,11 +171,11 @@ fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
     let workshop = context.workshop(sandbox, plan.keep_disks)?;
     let nobody = std::sync::atomic::AtomicBool::new(false);
     if let Ok(Some(kernel)) = workshop.kernels.find(&plan.kernel.spec, &nobody)
-        && kernel.key.to_string() != plan.kernel.key
+        && is_another(&kernel, &plan)
     {
         edge::aside(&format!(
-            "{} is Linux {} now; the run was on {}",
-            kernel.name, kernel.release, plan.kernel.release
+            "{} is another kernel now, Linux {} ({}); the run was on Linux {} ({})",
+            kernel.name, kernel.release, kernel.origin, plan.kernel.release, plan.kernel.origin
         ));
     }
     let request = Request {
@@ -185,6 +186,17 @@ fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
     };
     let options = Options { jobs: cores(), pending: false, fail_flaky: false };
     perform(context, &workshop, options, format(json), |dispatcher| dispatcher.run(&[request]))
+}
+
+/// Whether a run done again is on another kernel. A bundle's lies elsewhere, and a path's key is made
+/// from where it lies: release and origin have to tell.
+fn is_another(kernel: &Kernel, plan: &RunPlan) -> bool {
+    let planned = &plan.kernel;
+    let same = kernel.release == planned.release && kernel.origin.to_string() == planned.origin;
+    match planned.spec.provider {
+        Provider::Path { .. } => !same,
+        _ => kernel.key.to_string() != planned.key,
+    }
 }
 
 /// The run that is meant: an exact name, else the last whose name has it as a part; the last of all

@@ -71,6 +71,7 @@ fn a_bundle_runs_to_the_same_verdict_elsewhere() {
     // As the README says, with the reason that lab.toml has for it, and held against the snapshots.
     there.lab(&in_folder(&folder, &["runs", "log"])).code(0).out("fail:status");
     let again = there.boot(&in_folder(&folder, &["runs", "again", "--json"]));
+    assert_eq!(again.stderr, "", "it is the same kernel");
     let again = again.code(0).result();
     assert_eq!((again.code, again.outcome), (seen.code.clone(), seen.outcome));
     assert_eq!((again.signature, again.release), (seen.signature.clone(), seen.release.clone()));

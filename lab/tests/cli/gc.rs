@@ -236,7 +236,7 @@ fn another_projects_kernels_go_only_when_unused() {
     let in_use = in_use.map_err(|_| "locked").unwrap();
     let did = lab.lab(&["gc", "--kernels"]);
     did.code(0).out("Linux 6.1.0").out("unused for 31 days").not_out("/their/linux (not git)  u");
-    did.out("1 kernel, 1 build, 1 module tree");
+    did.out("1 kernel, 1 build folder, 1 path folder");
     assert!(unpacking.exists(), "it is of today");
     for part in ["unpacking", "lock"] {
         age(&unpacking.join(part), 31);
