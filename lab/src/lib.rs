@@ -22,6 +22,10 @@ pub mod snapshot;
 
 pub mod series;
 
+pub mod gc;
+
+pub mod bundle;
+
 pub mod report;
 
 pub mod cli;

@@ -18,6 +18,7 @@ use super::prepare::{DISKS, Workshop, new_nonce, start};
 use super::request::{Request, run_name};
 use super::verdict::Outcome;
 use crate::kernel::Kernel;
+use crate::machine::Scratch;
 use crate::manifest::{Action, Case, Diagnostic, Project, Result, Step};
 use crate::report::{PendingNote, ReasonLine, RunResult, Sink, Tally, What};
 use crate::snapshot::{self, Filters, Info, Pending};
@@ -220,10 +221,7 @@ impl Dispatcher<'_> {
         result.id = Some(folder.id().to_string());
         result.folder = Some(folder.path().to_path_buf());
         result.isolation = Some(self.workshop.isolation);
-        let scratch = tempfile::Builder::new()
-            .prefix("lab-")
-            .tempdir_in(&self.workshop.runtime)
-            .map_err(|e| Diagnostic::io("make a folder in", &self.workshop.runtime, &e))?;
+        let scratch = Scratch::create(&self.workshop.runtime)?;
         let prepared = self.workshop.prepare(
             folder.id(),
             instance,

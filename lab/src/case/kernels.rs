@@ -43,6 +43,11 @@ impl Dispatcher<'_> {
         for spec in missing {
             kernels.insert(spec.name.clone(), self.obtain(spec)?);
         }
+        for kernel in kernels.values() {
+            if let Available::Ready(kernel) = kernel {
+                kernel.mark_used();
+            }
+        }
         Ok(kernels)
     }
 

@@ -3,6 +3,7 @@
 
 mod budget;
 mod conclude;
+mod dead;
 mod dispatch;
 mod evidence;
 mod folder;
@@ -16,13 +17,14 @@ mod request;
 mod verdict;
 
 pub use crate::manifest::Case;
+pub use dead::{DeadRun, remove_gone};
 pub use dispatch::{Dispatcher, Judge, Options, Round};
 pub use evidence::{BootEvidence, Evidence, Left, Stall, StepEvidence, Tracked};
-pub use folder::{RunFolder, RunInfo, RunState, list as list_runs};
+pub use folder::{Names as RunNames, RunFolder, RunInfo, RunState, list as list_runs, started};
 pub use judge::{Expected, Verdict, judge, settle};
 pub use needs::missing;
 pub use observe::{Observation, Watch, observe};
 pub use plan::{Instance, PlannedKernel, RunPlan, TwinOf, default_cmdline};
 pub use prepare::{DISKS, Prepared, Workshop, new_nonce, start};
-pub use request::{Request, Selection};
+pub use request::{Request, Selection, run_stamp};
 pub use verdict::{Outcome, Reason, Signature};

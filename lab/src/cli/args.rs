@@ -69,6 +69,14 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<KernelCommand>,
     },
+    /// Free what is no longer needed: runs beyond [runs] of lab.toml, what killed labs left, images
+    /// that nobody used for long; with --kernels also kernels and what they are built from.
+    ///
+    /// What a running lab uses always stays. The cache is shared by all projects of a user: whatever
+    /// was used within --days stays, whoever used it, and so does what lab.toml of this project
+    /// names, however old it is, unless --all is given. What goes is fetched or built again when it
+    /// is wanted. Runs: the newest always stays; `lab runs bundle` keeps one for good.
+    Gc(GcArgs),
     /// Look whether this host has what the lab needs, and how to get it.
     Doctor {
         /// As JSON.
@@ -192,6 +200,23 @@ pub struct ListArgs {
     pub json: bool,
 }
 
+/// `lab gc`.
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Kernels of the store too, source trees, build folders, and module trees of your own kernels.
+    #[arg(long)]
+    pub kernels: bool,
+    /// Also kernels that lab.toml names, where they were not used for long.
+    #[arg(long, requires = "kernels")]
+    pub all: bool,
+    /// So many days without use are long; by default [cache] days of lab.toml.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: Option<u32>,
+    /// Say what would go, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `lab runs ...`.
 #[derive(Debug, Subcommand)]
 pub enum RunsCommand {
@@ -211,6 +236,22 @@ pub enum RunsCommand {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Pack a run into one archive with everything to reproduce it: its folder, the case, lab.toml,
+    /// patches and fragments of its kernel, the image's provenance, this host's description.
+    ///
+    /// Unpacked, it is a project in which `lab runs again` does the same. Nothing of your home and
+    /// environment goes in; look at what the guest printed before you give it away.
+    Bundle {
+        /// A run's name, a part of it, or a case's; the last run by default.
+        run: Option<String>,
+        /// The archive; its ending says how it is compressed (.tar.zst, .tar.gz, .tar.xz, .tar). By
+        /// default the run's name, in the current folder.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// The kernel too: what boots, its configuration, modules and libraries.
+        #[arg(long)]
+        kernel: bool,
     },
     /// Run the same again, from its plan.
     Again {

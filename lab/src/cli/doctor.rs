@@ -9,7 +9,7 @@ use super::args::Sandbox;
 use super::edge;
 use super::environment::Context;
 use super::programs;
-use crate::machine::room;
+use crate::machine::{Scratch, room};
 use crate::manifest::{Diagnostic, Result};
 use crate::report::text::{self, BAD, BOLD, GOOD, LOOK, paint};
 use crate::sandbox;
@@ -50,18 +50,7 @@ fn finding(
 /// # Errors
 /// The cache cannot be opened.
 pub fn doctor(context: &Context, json: bool) -> Result<u8> {
-    let findings = [
-        architecture(),
-        namespaces(context),
-        memory(),
-        shared_memory(),
-        cache(context),
-        packages(),
-        image(context),
-        cases(context),
-        kernels(context)?,
-        kvm(),
-    ];
+    let findings = findings(context)?;
     if json {
         let text = serde_json::to_string(&findings).expect("findings are plain data");
         edge::print(&format!("{text}\n"));
@@ -82,6 +71,42 @@ pub fn doctor(context: &Context, json: bool) -> Result<u8> {
     }
     let bad = findings.iter().any(|finding| finding.health == Health::Bad);
     Ok(if bad { 3 } else { 0 })
+}
+
+fn findings(context: &Context) -> Result<[Finding; 10]> {
+    Ok([
+        architecture(),
+        namespaces(context),
+        memory(),
+        shared_memory(),
+        cache(context),
+        packages(),
+        image(context),
+        cases(context),
+        kernels(context)?,
+        kvm(),
+    ])
+}
+
+/// This host as a bundle describes it: the lab, the kernel (uname(2) without the host's name), the
+/// findings.
+///
+/// # Errors
+/// The cache cannot be opened.
+pub fn host(context: &Context) -> Result<serde_json::Value> {
+    let kernel = |name: &str| {
+        let text = std::fs::read_to_string(Path::new("/proc/sys/kernel").join(name));
+        text.map(|text| text.trim().to_string()).ok()
+    };
+    Ok(serde_json::json!({
+        "lab": env!("CARGO_PKG_VERSION"),
+        "system": kernel("ostype"),
+        "release": kernel("osrelease"),
+        "version": kernel("version"),
+        "machine": std::env::consts::ARCH,
+        "processors": super::run::cores(),
+        "findings": findings(context)?,
+    }))
 }
 
 /// Prints what has to be installed for the cases; nothing where nothing has to be.
@@ -107,11 +132,11 @@ fn architecture() -> Finding {
 
 fn namespaces(context: &Context) -> Finding {
     let what = "namespaces";
-    let scratch = match tempfile::tempdir_in(&context.dirs.runtime) {
+    let scratch = match Scratch::create(&context.dirs.runtime) {
         Ok(folder) => folder,
-        Err(e) => {
+        Err(error) => {
             let fix = "set TMPDIR to a folder that can be written";
-            return finding(what, Health::Bad, format!("no temporary folder: {e}"), fix);
+            return finding(what, Health::Bad, error.message(), fix);
         }
     };
     match sandbox::probe(scratch.path()) {

@@ -2,11 +2,13 @@
 //! codes.
 
 mod args;
+mod bundle;
 mod cases;
 mod choose;
 mod doctor;
 mod edge;
 mod environment;
+mod gc;
 mod kernel;
 mod kernel_list;
 mod programs;
@@ -73,6 +75,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Kernel { command } => {
             kernel::kernel(&context()?, command.unwrap_or(KernelCommand::List { json: false }))
         }
+        Command::Gc(args) => gc::gc(&context()?, &args),
         Command::Doctor { packages: true, .. } => doctor::packages_to_install(&context()?),
         Command::Doctor { json, .. } => doctor::doctor(&context()?, json),
         Command::Completions { shell } => {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::args::RunArgs;
 use super::choose;
@@ -64,7 +64,8 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
         pending: !args.no_pending,
         fail_flaky: false,
     };
-    perform(context, &workshop, options, format, |dispatcher| match &series {
+    let runs = requests.len() * series.as_ref().map_or(1, |series| series.stages().len());
+    perform(context, &workshop, (options, runs), format, |dispatcher| match &series {
         Some(series) => series::walk(dispatcher, series, &requests),
         None => dispatcher.run(&requests),
     })
@@ -82,18 +83,19 @@ fn series_on(context: &Context, name: &str, kernels: &[KernelSpec]) -> Result<Se
     Series::load(&context.project.root, &choose::patches(name), kernel)
 }
 
-/// Lets a dispatcher do `what` and reports it; also what `lab runs again` does.
+/// Lets a dispatcher do `what`, at most so many runs, and reports it; also what `lab runs again` does.
 ///
 /// # Errors
 /// Signals that cannot be handled, and those of `what`.
 pub fn perform(
     context: &Context,
     workshop: &Workshop,
-    options: Options,
+    (options, runs): (Options, usize),
     format: Format,
     what: impl FnOnce(&Dispatcher<'_>) -> Result<u8>,
 ) -> Result<u8> {
     let cancel = Cancel::install()?;
+    let before = context.before();
     let (reporter, events) = Reporter::start(format);
     let stream = Stream::new(events);
     let outcome = what(&Dispatcher {
@@ -107,6 +109,9 @@ pub fn perform(
     });
     drop(stream);
     reporter.finish();
+    for freed in before.bound(runs, &context.project.bounds, SystemTime::now()) {
+        tracing::debug!(run = freed.what, why = %freed.why, "removed");
+    }
     outcome
 }
 

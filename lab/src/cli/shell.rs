@@ -17,6 +17,7 @@ use super::environment::{Cancel, Context};
 use super::run::blank_case;
 use crate::case::{DISKS, Instance, RunFolder, missing, new_nonce, start};
 use crate::console::{Session, attach};
+use crate::machine::Scratch;
 use crate::manifest::{Diagnostic, Result};
 
 /// Boots the machine and ties this terminal to it; the shell's status is the exit code.
@@ -47,11 +48,10 @@ pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
     if let Some(why) = missing(&case, &kernel)? {
         edge::aside(&format!("note: the case itself would be skipped: {why}"));
     }
+    kernel.mark_used();
+    context.before();
     let image = workshop.image(project, &instance)?;
-    let scratch = tempfile::Builder::new()
-        .prefix("lab-")
-        .tempdir_in(&workshop.runtime)
-        .map_err(|e| Diagnostic::io("make a folder in", &workshop.runtime, &e))?;
+    let scratch = Scratch::create(&workshop.runtime)?;
     let folder = RunFolder::create(&workshop.runs, &format!("shell@{}", spec.name))?;
     let folders = (folder.path(), scratch.path());
     let prepared =

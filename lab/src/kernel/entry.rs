@@ -216,7 +216,7 @@ pub(super) fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Bytes that a file or a tree takes on the disk.
-pub(super) fn disk_usage(path: &Path) -> io::Result<u64> {
+pub(crate) fn disk_usage(path: &Path) -> io::Result<u64> {
     let meta = path.symlink_metadata()?;
     let mut bytes = meta.blocks() * 512;
     if meta.is_dir() {

@@ -6,6 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use super::build::{Recipe, several};
 use super::external;
+use super::path::packed::Packed;
 use super::source::Sources;
 use super::tool::Watch;
 use super::{
@@ -83,12 +84,17 @@ impl Kernels {
     /// It is no kernel, or not built.
     pub fn at_path(&self, path: &Path, cancel: &AtomicBool) -> Result<KernelSpec, PullError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let kernel = self.paths.kernel(&name, path, None, &[], cancel)?;
+        // One that was packed has its own name, and is the same kernel wherever it lies.
+        let (name, cmdline) = match Packed::read(path) {
+            Some(packed) => (packed.name, packed.cmdline),
+            None => (format!("path:{name}"), Vec::new()),
+        };
+        let kernel = self.paths.kernel(&name, path, None, &cmdline, cancel)?;
         Ok(KernelSpec {
-            name: format!("path:{name}"),
+            name,
             arch: kernel.arch,
             provider: Provider::Path { path: path.to_path_buf() },
-            cmdline: Vec::new(),
+            cmdline,
             asked: Some(format!("path:{}", path.display())),
         })
     }
@@ -140,7 +146,7 @@ impl Kernels {
     }
 
     /// What the sources of the recipe's modules are now, unless that wants the network.
-    fn known_modules(
+    pub(super) fn known_modules(
         &self,
         recipe: &Recipe,
         cancel: &AtomicBool,
@@ -152,7 +158,7 @@ impl Kernels {
     }
 
     /// What the recipe's source is now, unless that wants the network.
-    fn known_source(
+    pub(super) fn known_source(
         &self,
         recipe: &Recipe,
         cancel: &AtomicBool,

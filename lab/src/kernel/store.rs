@@ -48,6 +48,8 @@ pub struct StoredKernel {
     pub bytes: u64,
     /// When it was made.
     pub made: SystemTime,
+    /// When a run last used it, or when it was made.
+    pub used: SystemTime,
     /// A lab is using it now.
     pub in_use: bool,
 }
@@ -92,6 +94,11 @@ impl Store {
         }
     }
 
+    /// The key that a spec leads to, without a look at the kernel.
+    pub(super) fn key_of(&self, spec: &KernelSpec) -> Result<Option<KernelKey>> {
+        Ok(self.pointer(spec)?.map(|pointer| pointer.key))
+    }
+
     /// Every kernel in the store, oldest first.
     ///
     /// # Errors
@@ -103,6 +110,7 @@ impl Store {
             let Some(entry) = Entry::read(&folder) else { continue };
             let wanted = pointers.iter().filter(|(_, p)| p.key == entry.key);
             kernels.push(StoredKernel {
+                used: used(&folder),
                 wanted_as: wanted.map(|(_, pointer)| pointer.provider.clone()).collect(),
                 in_use: matches!(lock(&folder, FlockArg::LockExclusiveNonblock), Ok(None)),
                 made: SystemTime::UNIX_EPOCH + Duration::from_secs(entry.made),
@@ -145,6 +153,25 @@ impl Store {
                 self.discard(&folder, held)?;
             }
         }
+        Ok(bytes)
+    }
+
+    /// Deletes a kernel, whatever asks for it; the bytes freed, 0 where a running lab uses it or it is
+    /// not there.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn remove_key(&self, key: &KernelKey) -> Result<u64> {
+        let _gate = self.gate()?;
+        let folder = self.root.join(key.as_str());
+        let Ok(Some(held)) = lock(&folder, FlockArg::LockExclusiveNonblock) else { return Ok(0) };
+        for (file, pointer) in self.pointers()? {
+            if pointer.key == *key {
+                std::fs::remove_file(&file).map_err(|e| Diagnostic::io("remove", &file, &e))?;
+            }
+        }
+        let bytes = disk_usage(&folder).unwrap_or(0);
+        self.discard(&folder, Some(held))?;
         Ok(bytes)
     }
 
@@ -306,9 +333,9 @@ fn read_pointer(path: &Path) -> Result<Option<Pointer>> {
     Ok(pointer.filter(|pointer| pointer.format == FORMAT && pointer.key.is_sound()))
 }
 
-/// Locks an entry or a temporary folder; `None` if another has it, or if the folder was renamed
-/// away before the lock was ours.
-pub(super) fn lock(folder: &Path, how: FlockArg) -> io::Result<Option<Flock<File>>> {
+/// Locks an entry or a temporary folder by the file `lock` in it; `None` if another has it, or if
+/// the folder was renamed away before the lock was ours.
+pub(crate) fn lock(folder: &Path, how: FlockArg) -> io::Result<Option<Flock<File>>> {
     let path = folder.join("lock");
     let file = File::open(&path)?;
     let lock = match Flock::lock(file, how) {
@@ -319,6 +346,26 @@ pub(super) fn lock(folder: &Path, how: FlockArg) -> io::Result<Option<Flock<File
     let (mine, there) = (lock.metadata()?, path.metadata());
     let same = there.is_ok_and(|there| (there.dev(), there.ino()) == (mine.dev(), mine.ino()));
     Ok(same.then_some(lock))
+}
+
+/// When a locked folder was last used: its lock carries the time, see [`Kernel::mark_used`].
+pub(super) fn used(folder: &Path) -> SystemTime {
+    let lock = folder.join("lock").metadata().and_then(|meta| meta.modified());
+    lock.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Deletes a locked folder `name` of `root` unless somebody uses it: the bytes freed; `None` where it
+/// is in use or not there. Out of sight first: half of it under its own name would be taken for
+/// whole.
+pub(super) fn remove_locked(root: &Path, name: &str) -> Result<Option<u64>> {
+    let folder = root.join(name);
+    let Ok(Some(_held)) = lock(&folder, FlockArg::LockExclusiveNonblock) else { return Ok(None) };
+    let bytes = disk_usage(&folder).unwrap_or(0);
+    let aside = root.join(format!("{TEMPORARY}{name}"));
+    let _ = std::fs::remove_dir_all(&aside);
+    std::fs::rename(&folder, &aside).map_err(|e| Diagnostic::io("remove", &folder, &e))?;
+    std::fs::remove_dir_all(&aside).map_err(|e| Diagnostic::io("remove", &aside, &e))?;
+    Ok(Some(bytes))
 }
 
 /// Deletes a folder that nobody has locked. What cannot be deleted now can be at the next pull.

@@ -7,6 +7,7 @@ pub mod disk;
 mod fake;
 mod mconsole;
 pub mod room;
+mod scratch;
 pub mod uml;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::manifest::MachineOp;
 pub use crate::sandbox::{Child, Ending, Isolation, Launch, RootEntry};
 pub use fake::{Fake, FakeGuest};
+pub use scratch::{Scratch, abandoned, remove_abandoned};
 
 use crate::manifest::{Disk, Result};
 

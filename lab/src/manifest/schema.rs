@@ -43,12 +43,25 @@ pub(super) static LAB: Section = Section {
     title: "lab.toml",
     keys: &[
         key("default-kernels", r#"default-kernels = ["uml-6.1"]"#),
+        key("cache", r#"[cache]"#),
         key("debian", r#"[debian]"#),
         key("kernel", r#"[kernel."uml-6.1"]"#),
         key("known", r#"[[known]]"#),
         key("matrix", r#"[matrix.ci]"#),
+        key("runs", r#"[runs]"#),
     ],
 };
+
+/// `[runs]`.
+pub(super) static RUNS: Section = Section {
+    manifest: Manifest::Lab,
+    title: "[runs]",
+    keys: &[key("keep", r#"keep = 500"#), key("days", r#"days = 30"#)],
+};
+
+/// `[cache]`.
+pub(super) static CACHE: Section =
+    Section { manifest: Manifest::Lab, title: "[cache]", keys: &[key("days", r#"days = 30"#)] };
 
 /// `[debian]`.
 pub(super) static DEBIAN: Section = Section {
@@ -251,8 +264,10 @@ pub(super) static CHANGE: Section = Section {
 };
 
 /// Every section of every manifest.
-pub(super) static SECTIONS: [&Section; 18] = [
+pub(super) static SECTIONS: [&Section; 20] = [
     &LAB,
+    &RUNS,
+    &CACHE,
     &DEBIAN,
     &KERNEL,
     &MODULE,

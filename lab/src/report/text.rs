@@ -67,6 +67,11 @@ pub fn age(age: Duration) -> String {
     }
 }
 
+/// A number of things: `1 run`, `3 runs`.
+pub fn count(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
+}
+
 /// Bytes for people, in binary units: `14 MiB`.
 pub fn size(bytes: u64) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB"];

@@ -22,6 +22,7 @@ use warnings::Warnings;
 use super::external::External;
 use super::kernels::Kernels;
 use super::pull::{Made, room_for};
+use super::store::lock;
 use super::tool::Watch;
 use super::{
     Arch, Kconfig, KconfigTree, Kernel, KernelKey, KernelSpec, Merged, Origin, PullError,
@@ -106,9 +107,9 @@ impl Kernels {
     }
 }
 
-/// `builds/LINEAGE/`: one for each source, architecture and list of fragments. It is this build's
+/// `builds/NAME/`: one for each source, architecture and list of fragments. It is this build's
 /// alone while the lock is held.
-struct Folder {
+pub(super) struct Folder {
     path: PathBuf,
     _lock: Flock<std::fs::File>,
 }
@@ -121,23 +122,32 @@ impl Folder {
         kconfig: &[String],
         watch: &mut Watch<'_>,
     ) -> Result<Self, PullError> {
-        let arch = format!("{arch:?}");
-        let mut parts = vec![tree.lineage(), &arch];
-        parts.extend(kconfig.iter().map(String::as_str));
-        let path = builds.join(KernelKey::of(&parts).as_str());
-        std::fs::create_dir_all(path.join("out")).map_err(|e| Diagnostic::io("make", &path, &e))?;
+        let path = builds.join(Self::name(tree.lineage(), arch, kconfig));
         let file = path.join("lock");
-        let open = || std::fs::File::options().create(true).append(true).open(&file);
-        let mut handle = open().map_err(|e| Diagnostic::io("lock", &file, &e))?;
+        let hold = || -> std::io::Result<Option<Flock<std::fs::File>>> {
+            std::fs::create_dir_all(path.join("out"))?;
+            std::fs::File::options().create(true).append(true).open(&file)?;
+            lock(&path, FlockArg::LockExclusiveNonblock)
+        };
         loop {
-            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => return Ok(Self { path, _lock: lock }),
-                Err((back, nix::errno::Errno::EWOULDBLOCK)) => handle = back,
-                Err((_, errno)) => return Err(Diagnostic::io("lock", &file, &errno.into()).into()),
+            match hold() {
+                Ok(Some(lock)) => return Ok(Self { path, _lock: lock }),
+                // In use, or `lab gc` is removing it: then it is made again.
+                Ok(None) => {}
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Diagnostic::io("lock", &file, &e).into()),
             }
             watch.check()?;
             std::thread::sleep(std::time::Duration::from_millis(50));
         }
+    }
+
+    /// Its name in CACHE/builds.
+    pub(super) fn name(lineage: &str, arch: Arch, kconfig: &[String]) -> String {
+        let arch = format!("{arch:?}");
+        let mut parts = vec![lineage, &arch];
+        parts.extend(kconfig.iter().map(String::as_str));
+        KernelKey::of(&parts).to_string()
     }
 
     fn make(&self, tree: &Tree, arch: Arch, jobs: usize) -> Make {

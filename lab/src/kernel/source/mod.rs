@@ -33,7 +33,6 @@ pub use tree::Tree;
 pub use version::{KernelVersion, kernel_version};
 
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -42,13 +41,13 @@ use nix::fcntl::FlockArg;
 use serde::{Deserialize, Serialize};
 
 use super::entry::{Package, disk_usage, write_whole};
-use super::store::{TEMPORARY, lock};
+use super::store::{lock, remove_locked};
 use crate::manifest::{Diagnostic, Result};
 
 /// The source trees in a cache. Cheap to open; any number of labs may use the same one.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 /// A source as it is at a moment: what a kernel's key is made from.
@@ -181,23 +180,12 @@ impl Sources {
     /// # Errors
     /// A running lab uses it, or it cannot be deleted.
     pub fn remove(&self, lineage: &str) -> Result<u64> {
-        let folder = self.root.join(lineage);
-        let held = match lock(&folder, FlockArg::LockExclusiveNonblock) {
-            Ok(Some(held)) => held,
-            Ok(None) => {
-                return Err(Diagnostic::trouble("the source is in use by a running lab")
-                    .help("end that one first"));
-            }
-            Err(_) => return Ok(0),
-        };
-        let bytes = disk_usage(&folder).unwrap_or(0);
-        // Out of sight first: half a tree under its own name would be taken for a whole one.
-        let aside = self.root.join(format!("{TEMPORARY}{lineage}"));
-        let _ = std::fs::remove_dir_all(&aside);
-        std::fs::rename(&folder, &aside).map_err(|e| Diagnostic::io("remove", &folder, &e))?;
-        drop::<nix::fcntl::Flock<File>>(held);
-        std::fs::remove_dir_all(&aside).map_err(|e| Diagnostic::io("remove", &aside, &e))?;
-        Ok(bytes)
+        match remove_locked(&self.root, lineage)? {
+            Some(bytes) => Ok(bytes),
+            None if !self.root.join(lineage).is_dir() => Ok(0),
+            None => Err(Diagnostic::trouble("the source is in use by a running lab")
+                .help("end that one first")),
+        }
     }
 }
 
