@@ -289,6 +289,7 @@ impl Dispatcher<'_> {
             nonce: new_nonce()?,
             modules: prepared.modules.clone(),
             cancel: self.cancel,
+            filters: &filters,
             progress: &progress,
         };
         let Observation { mut evidence, transcript } = observe(machine.as_mut(), &watch)?;
@@ -301,7 +302,7 @@ impl Dispatcher<'_> {
             let words = crate::manifest::errno_words(&error);
             evidence.host_trouble.push(format!("clean-up: {words}"));
         }
-        evidence.transcript = snapshot::render(&transcript, &filters);
+        evidence.transcript = snapshot::render(&transcript);
         folder.write("transcript", evidence.transcript.as_bytes())?;
         let expected = Expected {
             steps: case.steps.clone(),

@@ -5,6 +5,7 @@
 
 pub mod disk;
 mod fake;
+mod log_end;
 mod mconsole;
 pub mod room;
 pub mod uml;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use crate::manifest::MachineOp;
 pub use crate::sandbox::{Child, Ending, Isolation, Launch, RootEntry};
 pub use fake::{Fake, FakeGuest};
+pub use log_end::{LogEnd, LogMemory};
 
 use crate::manifest::{Disk, Result};
 
@@ -54,7 +56,7 @@ pub struct MachinePlan {
 #[derive(Debug)]
 pub struct Channels {
     /// What the kernel prints (printk).
-    pub log: OwnedFd,
+    pub log: LogEnd,
     /// The steps' terminal, raw, both ways.
     pub terminal: OwnedFd,
     /// Records to and from PID 1.

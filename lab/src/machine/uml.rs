@@ -9,7 +9,8 @@ use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::mconsole::{Mconsole, REPLIES, StateFolder, UMID};
 use super::{
-    Channels, Child, Ending, GuestView, Isolation, Launch, Machine, MachinePlan, RootEntry,
+    Channels, Child, Ending, GuestView, Isolation, Launch, LogEnd, LogMemory, Machine, MachinePlan,
+    RootEntry,
 };
 use crate::manifest::{Diagnostic, MachineOp, Result, ShareMode};
 
@@ -61,7 +62,7 @@ impl Uml {
     /// # Errors
     /// No descriptors or processes to be had; what fails later is the machine's [`Ending`].
     pub fn start(plan: &MachinePlan) -> Result<Self> {
-        let (log, log_end) = log_channel()?;
+        let (log, log_end) = LogMemory::new()?;
         let (terminal, terminal_end) = channel()?;
         let (control, control_end) = channel()?;
         let (words, words_end) = channel()?;
@@ -78,7 +79,7 @@ impl Uml {
         let child = Child::start(&launch(plan, ends), words_end)?;
         Ok(Self {
             child,
-            channels: Channels { log, terminal, control, words },
+            channels: Channels { log: LogEnd::Memory(log), terminal, control, words },
             mconsole,
             plan: plan.clone(),
         })
@@ -305,21 +306,6 @@ fn guest_view(plan: &MachinePlan) -> GuestView {
             .as_deref()
             .map(|folder| hostfs(folder, format!("/lib/modules/{}", plan.release), true)),
     }
-}
-
-/// A pipe for printk, as large as an ordinary user may have one: UML's console does not wait when
-/// its channel is full, it drops (arch/um/drivers/line.c).
-fn log_channel() -> Result<(OwnedFd, OwnedFd)> {
-    const LARGEST: i32 = 1 << 20;
-    let failed = |e: nix::errno::Errno| {
-        Diagnostic::trouble(format!("cannot make a channel: {}", e.desc()))
-            .help("see the limit of open files: ulimit -n")
-    };
-    let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
-    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
-    // A smaller pipe still works, and what is lost is noticed.
-    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(LARGEST));
-    Ok((ours, theirs))
 }
 
 /// A pair of stream sockets: the host's end non-blocking, both closed on exec.

@@ -13,6 +13,7 @@ mod build;
 mod cases;
 mod each_patch;
 mod escape;
+mod flood;
 mod hostfs;
 mod info;
 mod installed;

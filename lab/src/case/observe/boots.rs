@@ -101,7 +101,10 @@ impl Observer<'_> {
         if let Err(error) = machine.freeze() {
             return Ok(Err(error));
         }
-        self.read(machine, &[true, true, true, true, false, false], buffer)?;
+        self.read(machine, &[true, true, true, true, false, false], true, buffer)?;
+        while self.open[LOG] && machine.channels().log.poll_fd().is_none() {
+            self.read(machine, &[false; 6], true, buffer)?;
+        }
         machine.kill();
         self.leaving = Some((index, Left::Cut));
         self.gone = Some(Instant::now());

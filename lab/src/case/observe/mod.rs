@@ -3,6 +3,7 @@
 
 mod boots;
 mod guest;
+mod printed;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -19,9 +20,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::evidence::{Evidence, Left, Stall, Tracked};
 use super::plan::Instance;
 use crate::console::{Control, Flow, Incoming, Log, Terminal, drain};
-use crate::machine::{Ending, Machine, MachineOp};
+use crate::machine::{Ending, LogEnd, Machine, MachineOp};
 use crate::manifest::{Result, Step};
-use crate::snapshot::Transcript;
+use crate::snapshot::{Filters, Transcript};
+use printed::{Owner, Printed};
 
 /// How long PID 1 may take to say hello, and then to be ready. Debian's slowest UML kernel needs
 /// two seconds on the machines measured (docs: facts), so that this is silence, not slowness.
@@ -47,6 +49,8 @@ pub struct Watch<'a> {
     pub modules: Vec<String>,
     /// Readable when the lab is asked to stop.
     pub cancel: BorrowedFd<'a>,
+    /// What the case takes out of what its steps print.
+    pub filters: &'a Filters,
     /// Told about every step as it happens.
     pub progress: &'a dyn Fn(Progress),
 }
@@ -81,6 +85,7 @@ pub fn observe(machine: &mut dyn Machine, watch: &Watch<'_>) -> Result<Observati
         control: Control::create(&watch.folder.join("control"))?,
         log: Log::create(&watch.folder.join("kernel.log"))?,
         terminal: Terminal::create(&watch.folder.join("terminal"))?,
+        printed: Printed::new(watch.filters),
         words: Vec::new(),
         evidence: Evidence::default(),
         accounted: 0,
@@ -118,6 +123,7 @@ struct Observer<'a> {
     control: Control,
     log: Log,
     terminal: Terminal,
+    printed: Printed<'a>,
     words: Vec<u8>,
     evidence: Evidence,
     /// Terminal bytes that records have accounted for so far.
@@ -146,6 +152,12 @@ struct Pings {
     answered: bool,
 }
 
+/// How much of a channel is read in one turn of the loop, in bytes, before the records are: see
+/// [`Printed`].
+const TURN: usize = 256 << 10;
+/// As [`TURN`], for what no record counts.
+const LOG_TURN: usize = 4 << 20;
+
 const LOG: usize = 0;
 const TERMINAL: usize = 1;
 const CONTROL: usize = 2;
@@ -162,14 +174,17 @@ impl Observer<'_> {
             if ready[CANCEL] {
                 self.evidence.interrupted = true;
             }
-            self.read(machine, &ready, &mut buffer)?;
+            let ended = self.gone.is_some();
+            self.read(machine, &ready, ended, &mut buffer)?;
             self.act(machine, &mut buffer)?;
             if self.gone.is_none() && machine.ending().is_some() {
                 self.gone = Some(Instant::now());
             }
             if let Some(gone) = self.gone {
                 let closed = self.open.iter().all(|open| !open);
-                if closed || gone.elapsed() > LAST_BYTES {
+                // A log in memory is there to its end, however long that takes to read.
+                let log = self.open[LOG] && machine.channels().log.poll_fd().is_none();
+                if closed || (gone.elapsed() > LAST_BYTES && !log) {
                     self.evidence.ending = machine.ending().filter(|_| !self.is_cut());
                     return Ok(());
                 }
@@ -190,8 +205,9 @@ impl Observer<'_> {
         let channels = machine.channels();
         let write =
             if self.control.wants_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
+        let log = channels.log.poll_fd();
         let fds = [
-            (channels.log.as_fd(), PollFlags::POLLIN, self.open[LOG]),
+            (log.unwrap_or(self.watch.cancel), PollFlags::POLLIN, self.open[LOG] && log.is_some()),
             (channels.terminal.as_fd(), PollFlags::POLLIN, self.open[TERMINAL]),
             (channels.control.as_fd(), PollFlags::POLLIN | write, self.open[CONTROL]),
             (channels.words.as_fd(), PollFlags::POLLIN, self.open[WORDS]),
@@ -203,8 +219,14 @@ impl Observer<'_> {
             wanted.iter().map(|&i| PollFd::new(fds[i].0, fds[i].1)).collect();
         // Rounded up: a deadline that is a fraction of a millisecond away must not spin.
         let timeout = self.next_deadline().saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(timeout + Duration::from_millis(1))
-            .unwrap_or(PollTimeout::from(1000u16));
+        let timeout = timeout + Duration::from_millis(1);
+        let timeout = match channels.log.look_every() {
+            // Nothing more comes: what is there is read at once.
+            Some(_) if self.gone.is_some() && self.open[LOG] => Duration::ZERO,
+            Some(look) => timeout.min(look),
+            None => timeout,
+        };
+        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::from(1000u16));
         match poll(&mut set, timeout) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
@@ -220,29 +242,34 @@ impl Observer<'_> {
         &mut self,
         machine: &mut dyn Machine,
         ready: &[bool; 6],
+        ended: bool,
         buffer: &mut [u8],
     ) -> std::io::Result<()> {
-        const BUDGET: usize = 1 << 20;
         let channels = machine.channels();
         let closed = |flow: Flow| flow == Flow::Open;
-        if ready[LOG] {
-            let cut = self.is_cut();
-            let (log, words) = (&mut self.log, &mut self.words);
-            let flow = drain(channels.log.as_fd(), buffer, BUDGET, |bytes| match cut {
-                true => std::io::Write::write_all(words, bytes),
-                false => log.feed(bytes),
-            })?;
+        let looks = channels.log.poll_fd().is_none();
+        if self.open[LOG] && (ready[LOG] || looks) {
+            let flow = match (self.is_cut(), &channels.log) {
+                (false, end) => self.log.read(end, buffer, LOG_TURN, ended)?,
+                (true, LogEnd::Memory(_)) => Flow::Closed,
+                (true, LogEnd::Stream(fd)) => {
+                    let words = &mut self.words;
+                    drain(fd.as_fd(), buffer, LOG_TURN, |b| std::io::Write::write_all(words, b))?
+                }
+            };
             self.open[LOG] = closed(flow);
         }
         if ready[TERMINAL] {
-            let terminal = &mut self.terminal;
-            let flow =
-                drain(channels.terminal.as_fd(), buffer, BUDGET, |bytes| terminal.feed(bytes))?;
+            let (terminal, printed) = (&mut self.terminal, &mut self.printed);
+            let flow = drain(channels.terminal.as_fd(), buffer, TURN, |bytes| {
+                printed.feed(bytes);
+                terminal.feed(bytes)
+            })?;
             self.open[TERMINAL] = closed(flow);
         }
         if ready[WORDS] {
             let words = &mut self.words;
-            let flow = drain(channels.words.as_fd(), buffer, BUDGET, |bytes| {
+            let flow = drain(channels.words.as_fd(), buffer, TURN, |bytes| {
                 // The process' own words are few; what floods here is not worth keeping.
                 if words.len() < 256 << 10 {
                     words.extend_from_slice(bytes);
@@ -319,7 +346,11 @@ impl Observer<'_> {
     }
 
     fn finish(mut self) -> Observation {
-        self.log.finish();
+        for finished in [self.log.finish(), self.terminal.finish(), self.control.finish()] {
+            if let Err(error) = finished {
+                self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
+            }
+        }
         if let Some(forgery) = self.control.unfinished() {
             // A record cut short by the machine's death is no forgery; noise without an end is.
             if self.evidence.end.is_some()
@@ -340,17 +371,10 @@ impl Observer<'_> {
         evidence.total_ms = self.started.elapsed().as_millis() as u64;
         evidence.last_words = guest::last_words(&self.words, &self.log);
         let _ = std::fs::write(self.watch.folder.join("words"), &self.words);
-        let transcript = match guest::transcript(
-            &self.watch.instance.case.steps,
-            &self.evidence,
-            &mut self.terminal,
-        ) {
-            Ok(transcript) => transcript,
-            Err(error) => {
-                self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
-                Transcript { entries: Vec::new() }
-            }
-        };
+        let runs = self.evidence.steps.last().filter(|step| step.status.is_none());
+        let printed = self.printed.finish(runs.map(|step| step.index));
+        let steps = &self.watch.instance.case.steps;
+        let transcript = guest::transcript(steps, &self.evidence, printed);
         Observation { evidence: self.evidence, transcript }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use lab_proto::{GuestMessage, VERSION};
 
-use super::{BOOT, Observer, POWER_OFF, Pings, Progress, guest};
+use super::{BOOT, Observer, Owner, POWER_OFF, Pings, Progress, guest};
 use crate::case::evidence::Tracked;
 use crate::machine::GuestView;
 use crate::manifest::{Action, Clock};
@@ -83,7 +83,7 @@ impl Observer<'_> {
                 step.micros = micros;
                 step.bytes = bytes;
                 step.shell_gone = gone;
-                self.accounted += bytes;
+                self.account(Owner::Step(index), bytes);
                 self.wait_for(None, BOOT);
                 (self.watch.progress)(Progress::StepEnded(index, status, micros));
             }
@@ -92,11 +92,23 @@ impl Observer<'_> {
     }
 
     pub(super) fn late(&mut self, bytes: u64) {
-        self.accounted += bytes;
         match self.evidence.steps.last_mut() {
-            Some(step) => step.late += bytes,
+            Some(step) => {
+                step.late += bytes;
+                let index = step.index;
+                self.account(Owner::Late(index), bytes);
+            }
             None if bytes > 0 => self.forged(format!("{bytes} bytes before the first step")),
             None => {}
+        }
+    }
+
+    fn account(&mut self, owner: Owner, bytes: u64) {
+        self.accounted += bytes;
+        if !self.printed.count(owner, bytes) {
+            self.evidence.host_trouble.push(format!(
+                "the records count {bytes} bytes where more had been taken for one step's"
+            ));
         }
     }
 

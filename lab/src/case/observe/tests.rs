@@ -49,6 +49,7 @@ pub(super) fn code_with(instance: &Instance, mut machine: Fake) -> (String, Evid
         nonce: Nonce([7; 16]),
         modules: Vec::new(),
         cancel: cancel.as_fd(),
+        filters: &Filters::default(),
         progress: &|_| {},
     };
     let evidence = observe(&mut machine, &watch).unwrap().evidence;
