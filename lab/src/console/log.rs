@@ -165,6 +165,11 @@ impl Log {
         Ok(())
     }
 
+    /// How many lines came.
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+
     /// How many bytes came.
     pub fn length(&self) -> u64 {
         self.file.length()
