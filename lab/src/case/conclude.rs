@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use super::diagnosis;
 use super::evidence::Evidence;
 use super::judge::{Verdict, settle, twin_outcome};
 use super::request::Request;
@@ -41,6 +42,8 @@ pub(super) fn conclude(
     result.boots = evidence.before.len() + 1;
     result.ready_ms = evidence.ready_ms;
     result.total_ms = Some(evidence.total_ms);
+    result.cause = diagnosis::cause(evidence);
+    result.looks = evidence.looks.clone();
     result.note = listed.map(|known| known.reason.clone());
     if let Some(snapshot) = accepted.and_then(|a| a.snapshot.as_ref()) {
         if snapshot.body != *transcript {
@@ -94,6 +97,8 @@ pub(super) fn blank(run: RunRef) -> RunResult {
         code: String::new(),
         reasons: Vec::new(),
         signature: None,
+        cause: None,
+        looks: Vec::new(),
         note: None,
         versions: Vec::new(),
         diff: Vec::new(),

@@ -6,6 +6,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::boot_times::BootTimes;
 use super::budget::Memory;
 use super::conclude::{Candidate, blank, conclude, skip};
 use super::evidence::Evidence;
@@ -235,16 +236,22 @@ impl Dispatcher<'_> {
 
         let mut machine = start(kernel.arch.backend(), &prepared.machine)?;
         let disks = folder.path().join(DISKS);
+        let boots = BootTimes::of(&self.workshop.cache, &kernel.key);
         let progress = |progress| self.progress(number, case, progress);
         let watch = Watch {
             instance,
             folder: folder.path(),
             nonce: new_nonce()?,
+            boot: case.machine.boot.unwrap_or_else(|| boots.deadline()),
             modules: prepared.modules.clone(),
             cancel: self.cancel,
+            filters: &filters,
             progress: &progress,
         };
         let Observation { mut evidence, transcript } = observe(machine.as_mut(), &watch)?;
+        if let Some(millis) = evidence.boot_ms {
+            boots.add(millis);
+        }
         drop(machine);
         let mut cleaned = scratch.close();
         if !self.workshop.keep_disks && disks.exists() {
@@ -254,7 +261,7 @@ impl Dispatcher<'_> {
             let words = crate::manifest::errno_words(&error);
             evidence.host_trouble.push(format!("clean-up: {words}"));
         }
-        evidence.transcript = snapshot::render(&transcript, &filters);
+        evidence.transcript = snapshot::render(&transcript);
         folder.write("transcript", evidence.transcript.as_bytes())?;
         let expected = Expected {
             steps: case.steps.clone(),

@@ -84,6 +84,10 @@ impl Workshop {
             std::fs::create_dir_all(&path).map_err(|e| Diagnostic::io("make", &path, &e))?;
         }
         let mut cmdline = default_cmdline(case);
+        // A line of /dev/kmsg looks like the kernel's own on the console, so that what user space
+        // writes there would be believed. A case that wants its words in the log may take this
+        // back; they are then taken for the kernel's.
+        cmdline.push("printk.devkmsg=off".into());
         cmdline.extend(kernel.cmdline.iter().chain(&case.machine.cmdline).cloned());
         // Last, so that nothing takes them back: splats are known by printk's stamp, and a level
         // that hides warnings would make a silent kernel look like a healthy one.

@@ -194,6 +194,12 @@ pub struct RunResult {
     pub reasons: Vec<ReasonLine>,
     /// The failure's signature.
     pub signature: Option<String>,
+    /// Why the machine never came to its first step, where that is known.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// What was looked at before a machine that stood still was killed, and where that is.
+    #[serde(default)]
+    pub looks: Vec<String>,
     /// Why it is known, skipped, or what a twin proved.
     pub note: Option<String>,
     /// Program versions that differ from those of the accepted transcript: to be read first.

@@ -152,6 +152,9 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
         for reason in &result.reasons {
             let _ = writeln!(text, "       {}", reason.text);
         }
+        for line in result.cause.iter().chain(&result.looks) {
+            let _ = writeln!(text, "       {line}");
+        }
     }
     if result.outcome == Outcome::Fixed {
         let _ = writeln!(text, "       it passes now: remove it from [[known]] in lab.toml");

@@ -15,6 +15,7 @@ mod bundle;
 mod cases;
 mod each_patch;
 mod escape;
+mod flood;
 mod gc;
 mod hostfs;
 mod info;
