@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::build::{Recipe, several};
+use super::external;
 use super::source::Sources;
+use super::tool::Watch;
 use super::{
     AptSource, KconfigTree, Kernel, KernelSpec, PathKernels, Provider, PullError, PullProgress,
     Store, Target, describe, merge,
@@ -69,7 +71,8 @@ impl Kernels {
             Provider::Source { .. } => {
                 let recipe = Recipe::load(spec, &self.project)?;
                 let Some(source) = self.known_source(&recipe, cancel)? else { return Ok(None) };
-                Ok(self.store.find(&recipe.indexed(spec, &source)?)?)
+                let Some(modules) = self.known_modules(&recipe, cancel)? else { return Ok(None) };
+                Ok(self.store.find(&recipe.indexed(spec, &source, &modules)?)?)
             }
         }
     }
@@ -134,6 +137,18 @@ impl Kernels {
         let merged = merge(&recipe.fragments, target).map_err(several)?;
         let kconfig = KconfigTree::read(&tree.path(), spec.arch)?;
         Ok(describe(symbol, config, Some(&kconfig), Some(&merged)).to_string())
+    }
+
+    /// What the sources of the recipe's modules are now, unless that wants the network.
+    fn known_modules(
+        &self,
+        recipe: &Recipe,
+        cancel: &AtomicBool,
+    ) -> Result<Option<Vec<String>>, PullError> {
+        let mut watch = Watch { progress: &mut |_| {}, cancel };
+        let identity =
+            |text: &String| external::identity(text, &self.sources, &self.apt, &mut watch);
+        recipe.modules.iter().map(identity).collect()
     }
 
     /// What the recipe's source is now, unless that wants the network.

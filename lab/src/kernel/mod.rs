@@ -4,6 +4,7 @@
 mod build;
 mod debian;
 mod entry;
+mod external;
 mod kconfig;
 mod kernels;
 mod modinfo;
@@ -20,6 +21,7 @@ pub use crate::manifest::{Arch, KernelSpec, Provider};
 pub use build::new_warnings;
 pub use debian::AptSource;
 pub use entry::{Origin, Package};
+pub use external::ExternalModules;
 pub use kconfig::{
     Asked, Description, Explanation, Fragment, Kconfig, KconfigTree, Merged, Request, Target,
     Value, describe, explain, merge, verify,

@@ -119,6 +119,11 @@ pub enum Provider {
         /// `SYMBOL=value` on top of the fragments: `--config`.
         #[serde(default)]
         config: Vec<String>,
+        /// Modules that are built out of the tree: folders with a Kbuild or Makefile, or
+        /// `debian:SUITE/PACKAGE`. Left out where there are none, so that the store's index knows
+        /// the kernels that it knew before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        modules: Vec<String>,
         /// A digest of all that goes in, once it is known; the store's index is by it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inputs: Option<String>,

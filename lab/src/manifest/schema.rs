@@ -69,8 +69,16 @@ pub(super) static KERNEL: Section = Section {
         key("arch", r#"arch = "um""#),
         key("kconfig", r#"kconfig = ["uml", "fs"]"#),
         key("patches", r#"patches = ["hostfs-file-dentry"]"#),
+        key("modules", r#"modules = [{ source = "../my-module" }]"#),
         key("cmdline", r#"cmdline = ["initcall_blacklist=raid6_select_algo"]"#),
     ],
+};
+
+/// An entry of `modules`.
+pub(super) static MODULE: Section = Section {
+    manifest: Manifest::Lab,
+    title: "an entry of `modules`",
+    keys: &[key("source", r#"source = "debian:bookworm/dm-writeboost-dkms""#)],
 };
 
 /// `[[known]]`.
@@ -243,10 +251,11 @@ pub(super) static CHANGE: Section = Section {
 };
 
 /// Every section of every manifest.
-pub(super) static SECTIONS: [&Section; 17] = [
+pub(super) static SECTIONS: [&Section; 18] = [
     &LAB,
     &DEBIAN,
     &KERNEL,
+    &MODULE,
     &KNOWN,
     &MATRIX,
     &IMAGE,

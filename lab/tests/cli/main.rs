@@ -19,6 +19,7 @@ mod installed;
 mod interrupt;
 mod judge;
 mod kernel_usage;
+mod modules;
 mod review;
 mod run;
 mod runs;

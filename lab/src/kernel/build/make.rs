@@ -93,13 +93,15 @@ impl Make {
         if status.success() { Ok(()) } else { Err(self.failed(what, &said).into()) }
     }
 
-    /// Builds `targets`; `progress` is told each line, and the number of objects made so far.
+    /// Builds `targets`; `progress` is told each line, and the number of objects made so far. `what`
+    /// completes "cannot ...".
     ///
     /// # Errors
     /// The compiler's words and the log, or the user interrupts.
     pub fn build(
         &self,
         targets: &[&str],
+        what: &str,
         watch: &mut Watch<'_>,
         mut progress: impl FnMut(&mut Watch<'_>, &str, usize),
     ) -> Result<usize, PullError> {
@@ -112,7 +114,7 @@ impl Make {
         })?;
         match status.success() {
             true => Ok(said.objects),
-            false => Err(PullError::Compile(self.failed("build the kernel", &said))),
+            false => Err(PullError::Compile(self.failed(what, &said))),
         }
     }
 

@@ -15,6 +15,7 @@ mod files;
 mod git;
 mod index;
 mod look;
+mod package;
 mod place;
 mod products;
 mod sync;
@@ -25,6 +26,7 @@ mod unpack;
 mod version;
 
 pub(in crate::kernel) use git::{describe, git};
+pub(in crate::kernel) use package::PackageFolder;
 pub(in crate::kernel) use place::missing;
 pub(in crate::kernel) use sync::{beside, no_room};
 pub use tree::Tree;
@@ -39,7 +41,7 @@ use std::time::SystemTime;
 use nix::fcntl::FlockArg;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Package, disk_usage};
+use super::entry::{Package, disk_usage, write_whole};
 use super::store::{TEMPORARY, lock};
 use crate::manifest::{Diagnostic, Result};
 
@@ -110,8 +112,8 @@ pub struct StoredSource {
     pub lineage: String,
     /// Where it comes from.
     pub origin: SourceOrigin,
-    /// What its Makefile states.
-    pub version: KernelVersion,
+    /// What its Makefile states; `None`: a package of modules, which are no kernel.
+    pub version: Option<KernelVersion>,
     /// Bytes that it takes on the disk.
     pub bytes: u64,
     /// When it was last made ready for a build.
@@ -126,7 +128,7 @@ struct Record {
     format: u32,
     origin: SourceOrigin,
     identity: String,
-    version: KernelVersion,
+    version: Option<KernelVersion>,
 }
 
 /// A change of this makes every source tree anew.
@@ -207,6 +209,17 @@ impl Record {
         let record: Self =
             serde_json::from_slice(&std::fs::read(folder.join(RECORD)).ok()?).ok()?;
         (record.format == FORMAT).then_some(record)
+    }
+
+    fn new(source: &Source, version: Option<KernelVersion>) -> Self {
+        let (origin, identity) = (source.origin.clone(), source.identity.clone());
+        Self { format: FORMAT, origin, identity, version }
+    }
+
+    /// Writes the record, whole or not at all.
+    fn write(&self, folder: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).expect("a record is plain data");
+        write_whole(&folder.join(RECORD), &text)
     }
 }
 
