@@ -8,6 +8,7 @@ mod doctor;
 mod edge;
 mod environment;
 mod kernel;
+mod kernel_list;
 mod programs;
 mod review;
 mod run;

@@ -18,6 +18,7 @@ mod info;
 mod installed;
 mod interrupt;
 mod judge;
+mod kernel_list;
 mod kernel_usage;
 mod modules;
 mod review;

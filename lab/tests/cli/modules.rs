@@ -52,6 +52,10 @@ fn a_module_is_built_listed_and_loaded_in_a_guest() {
     // The twin: without them in its module tree the kernel knows no such module.
     let ran = lab.boot(&["run", "greeting", "-k", SOURCE]);
     ran.code(3).out("lab-caller");
+
+    let listed = lab.lab(&["kernel", "list"]);
+    let line = listed.stdout.lines().find(|line| line.starts_with("with ")).unwrap();
+    assert!(line.contains("lab_greeter of ") && line.contains("lab_caller of "), "{line}");
 }
 
 /// Names and times of a folder's files.
