@@ -117,33 +117,34 @@ impl Store {
         Ok(kernels)
     }
 
-    /// Forgets the kernel that a spec asks for, and deletes it unless another spec leads to the
-    /// same one. Returns the bytes freed: 0 where there was nothing.
+    /// Forgets the kernel that a spec asks for (of one built here: every state of it), and deletes it
+    /// unless another spec leads to the same one. Returns the bytes freed: 0 where there was nothing.
     ///
     /// # Errors
     /// A running lab uses it; or the store cannot be written.
     pub fn remove(&self, spec: &KernelSpec) -> Result<u64> {
         let _gate = self.gate()?;
-        let Some(pointer) = self.pointer(spec)? else { return Ok(0) };
-        let folder = self.root.join(pointer.key.as_str());
-        let file = self.by_spec(spec, "json");
-        let mine = |(path, p): &(PathBuf, Pointer)| p.key == pointer.key && *path != file;
-        let shared = self.pointers()?.iter().any(mine);
-        let held = match lock(&folder, FlockArg::LockExclusiveNonblock) {
-            Ok(Some(held)) => Some(held),
-            Ok(None) => {
-                let message = format!("the kernel {} is in use by a running lab", spec.name);
-                return Err(Diagnostic::trouble(message).help("end that one first"));
+        let asks = |p: &Pointer| p.arch == spec.arch && p.provider.same_wish(&spec.provider);
+        let (mine, others): (Vec<_>, Vec<_>) =
+            self.pointers()?.into_iter().partition(|(_, pointer)| asks(pointer));
+        let mut bytes = 0;
+        for (file, pointer) in mine {
+            let folder = self.root.join(pointer.key.as_str());
+            let held = match lock(&folder, FlockArg::LockExclusiveNonblock) {
+                Ok(Some(held)) => Some(held),
+                Ok(None) => {
+                    let message = format!("the kernel {} is in use by a running lab", spec.name);
+                    return Err(Diagnostic::trouble(message).help("end that one first"));
+                }
+                // The folder is already gone.
+                Err(_) => None,
+            };
+            std::fs::remove_file(&file).map_err(|e| Diagnostic::io("remove", &file, &e))?;
+            if held.is_some() && !others.iter().any(|(_, other)| other.key == pointer.key) {
+                bytes += disk_usage(&folder).unwrap_or(0);
+                self.discard(&folder, held)?;
             }
-            // The folder is already gone.
-            Err(_) => None,
-        };
-        std::fs::remove_file(&file).map_err(|e| Diagnostic::io("remove", &file, &e))?;
-        if shared || held.is_none() {
-            return Ok(0);
         }
-        let bytes = disk_usage(&folder).unwrap_or(0);
-        self.discard(&folder, held)?;
         Ok(bytes)
     }
 
@@ -359,6 +360,42 @@ mod tests {
 
         std::fs::write(store.by_spec(&spec, "json"), "{\"key\": \"../..\"}").unwrap();
         assert!(store.find(&spec).unwrap().is_none(), "an index file that is not one");
+    }
+
+    #[test]
+    fn removing_a_kernel_removes_every_state_of_it_and_no_variant() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let built = |config: &[&str], inputs: Option<&str>| {
+            let provider = Provider::Source {
+                source: "/linux".into(),
+                kconfig: vec!["uml".into()],
+                patches: vec![],
+                config: config.iter().map(ToString::to_string).collect(),
+                modules: vec![],
+                inputs: inputs.map(String::from),
+            };
+            KernelSpec { name: "k".into(), arch: Arch::Um, provider, cmdline: vec![], asked: None }
+        };
+        let keep = |spec: &KernelSpec, key: &str| {
+            let key = KernelKey::of(&[key]);
+            let folder = store.root.join(key.as_str());
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("boot"), "x").unwrap();
+            File::create(folder.join("lock")).unwrap();
+            store.point(spec, &key).unwrap();
+            folder
+        };
+        let (old, new) = (built(&[], Some("1")), built(&[], Some("2")));
+        let gone = [keep(&old, "old"), keep(&new, "new")];
+        let shared = keep(&built(&[], Some("3")), "shared");
+        keep(&built(&["KASAN=y"], Some("4")), "shared");
+        let variant = keep(&built(&["KASAN=y"], Some("5")), "variant");
+        assert!(store.remove(&built(&[], None)).unwrap() > 0);
+        assert!(gone.iter().all(|folder| !folder.exists()));
+        assert!(shared.exists() && variant.exists());
+        assert_eq!(store.pointers().unwrap().len(), 2);
+        assert_eq!(store.remove(&built(&[], None)).unwrap(), 0);
     }
 
     #[test]
