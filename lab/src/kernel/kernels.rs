@@ -152,9 +152,9 @@ impl Kernels {
         cancel: &AtomicBool,
     ) -> Result<Option<Vec<String>>, PullError> {
         let mut watch = Watch { progress: &mut |_| {}, cancel };
-        let mut identity =
+        let identity =
             |text: &String| external::identity(text, &self.sources, &self.apt, &mut watch);
-        recipe.modules.iter().map(|text| identity(text)).collect()
+        recipe.modules.iter().map(identity).collect()
     }
 
     /// What the recipe's source is now, unless that wants the network.

@@ -160,6 +160,7 @@ default-kernels = ["uml-6.1"]
 #[kernel."uml-5.10-fixed"]
 #extends = "uml-5.10-src"
 #patches = ["my-fix"]                       # patches/my-fix/series
+#modules = [{ source = "../my-module" }]    # built with it: a folder, or debian:SUITE/PACKAGE
 
 # A kernel that is there: a boot file or a built tree.
 #[kernel.mine]
