@@ -106,7 +106,7 @@ impl Log {
     /// The file cannot be written.
     pub fn begin_boot(&mut self, boot: usize) -> std::io::Result<()> {
         let newline = if std::mem::take(&mut self.unfinished) { "\n" } else { "" };
-        write!(self.file, "{newline}-- boot {boot} --\n")?;
+        writeln!(self.file, "{newline}-- boot {boot} --")?;
         self.lines += 1;
         self.said = 0;
         Ok(())
