@@ -25,3 +25,6 @@ pub mod series;
 pub mod report;
 
 pub mod cli;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

@@ -88,7 +88,7 @@ impl Stage {
                     samples.extend(Sample::of(pid));
                     times.push(event.ms - begun[&result.run.number]);
                     results.push(*result);
-                    if results.len() % 50 == 0 {
+                    if results.len().is_multiple_of(50) {
                         eprintln!("soak: {} of {} runs of {}", results.len(), self.runs, self.case);
                     }
                 }

@@ -4,6 +4,8 @@
 
 mod attach;
 mod control;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod log;
 mod splat;
 mod terminal;

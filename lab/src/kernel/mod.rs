@@ -4,6 +4,8 @@
 mod build;
 mod debian;
 mod entry;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod kconfig;
 mod kernels;
 mod modinfo;
