@@ -109,7 +109,8 @@ pub struct RunArgs {
     pub jobs: Option<usize>,
     /// Do every run N times, in N rounds, and count the outcomes: for failures that come and go.
     /// Writes no transcripts for review where N is more than 1.
-    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..), conflicts_with = "each_patch")]
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "each_patch")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
     pub repeat: u32,
     /// Start no more runs once one has failed or is broken.
     #[arg(long, conflicts_with = "each_patch")]
