@@ -3,7 +3,7 @@
 //! script and powers off. Pairs in turn, medians, one run: `make bench`. Timing never fails a test.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -12,12 +12,16 @@ use lab::image::{self, Extra};
 use lab::kernel::{Kernel, Store};
 use lab::manifest::{Action, Project};
 
+mod support;
+
+use support::{cache, median, repository};
+
 const PAIRS: usize = 15;
 const CASE: &str = "hostfs-file-dentry";
 const KERNEL: &str = "uml-6.1";
 
 fn main() {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("lab/ has a parent");
+    let root = repository();
     let lab = Command::new(env!("CARGO_BIN_EXE_lab"))
         .current_dir(root)
         .args(["run", CASE, "-k", KERNEL, "--no-pending"])
@@ -43,11 +47,6 @@ fn main() {
     println!("  on top                  {:7.1} ms  (target 60)", ms(lab) - ms(bare));
     println!("  ratio                   {:7.2}", ms(lab) / ms(bare));
     println!("  lab's resident memory   {:7.1} MB  (target 40)", peak as f64 / 1024.0);
-}
-
-fn median(times: &mut [Duration]) -> Duration {
-    times.sort();
-    times[times.len() / 2]
 }
 
 fn spread(sorted: &[Duration]) -> String {
@@ -155,12 +154,4 @@ fn script(instance: &Instance, kernel: &Kernel, root: &Path) -> String {
     script
         .push_str("echo all steps done > /dev/console\necho o > /proc/sysrq-trigger\nsleep 100\n");
     script
-}
-
-/// As the lab itself finds it.
-fn cache() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from);
-    set("LAB_CACHE")
-        .or_else(|| Some(set("XDG_CACHE_HOME")?.join("lab")))
-        .unwrap_or_else(|| set("HOME").expect("a home folder").join(".cache/lab"))
 }

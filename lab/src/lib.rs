@@ -29,3 +29,6 @@ pub mod bundle;
 pub mod report;
 
 pub mod cli;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

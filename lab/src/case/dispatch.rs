@@ -36,6 +36,8 @@ pub struct Options {
     pub pending: bool,
     /// A flaky run makes the command fail.
     pub fail_flaky: bool,
+    /// Start no more runs once one is `fail`, `broken` or `fixed`.
+    pub fail_fast: bool,
 }
 
 /// Runs requests.
@@ -86,6 +88,13 @@ impl Dispatcher<'_> {
             self.sink.emit(What::Ended { tally: Tally::default(), exit: 2 });
         })?;
         let finished = self.all(requests, &kernels, 0);
+        let left = finished.iter().filter(|run| run.is_none()).count();
+        if left > 0 && !self.cancelled.load(Ordering::SeqCst) {
+            let of = requests.len();
+            let text =
+                format!("{left} of {of} runs were not started after a failure (--fail-fast)");
+            self.sink.emit(What::Note { text });
+        }
 
         let mut tally = Tally::default();
         let kernel_order: Vec<String> = requests.iter().map(|r| r.kernel.name.clone()).collect();
@@ -148,24 +157,31 @@ impl Dispatcher<'_> {
         let queue: Mutex<VecDeque<usize>> = Mutex::new((0..requests.len()).collect());
         let done: Mutex<Vec<_>> = Mutex::new((0..requests.len()).map(|_| None).collect());
         let memory = Memory::new();
+        let failed = AtomicBool::new(false);
+        let over = || self.cancelled.load(Ordering::SeqCst) || failed.load(Ordering::SeqCst);
         // A function of its own, so that the lock is not held while the run goes on.
         let next = || queue.lock().expect("no panics hold it").pop_front();
         std::thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     while let Some(index) = next() {
-                        if self.cancelled.load(Ordering::SeqCst) {
+                        if over() {
                             break;
                         }
                         let (request, number) = (&requests[index], first + index);
                         let _room = memory.take(request.instance.case.machine.memory);
-                        if self.cancelled.load(Ordering::SeqCst) {
+                        if over() {
                             break;
                         }
                         self.sink.emit(What::RunStarted { run: request.run_ref(number) });
                         let (result, candidate) =
                             self.one(number, request, &kernels[&request.kernel.name]);
                         let (outcome, ready_ms) = (result.outcome, result.ready_ms);
+                        let unwell =
+                            matches!(outcome, Outcome::Fail | Outcome::Broken | Outcome::Fixed);
+                        if self.options.fail_fast && unwell {
+                            failed.store(true, Ordering::SeqCst);
+                        }
                         self.sink.emit(What::RunEnded { result: Box::new(result) });
                         done.lock().expect("no panics hold it")[index] =
                             Some(Finished { outcome, ready_ms, candidate });

@@ -29,5 +29,5 @@ pub use needs::missing;
 pub use observe::{Observation, Watch, observe};
 pub use plan::{Instance, PlannedKernel, RunPlan, TwinOf, default_cmdline};
 pub use prepare::{DISKS, Prepared, Workshop, new_nonce, start};
-pub use request::{Request, Selection, run_stamp};
+pub use request::{Request, Selection, repeated, run_stamp};
 pub use verdict::{Outcome, Reason, Signature};

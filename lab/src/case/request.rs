@@ -79,6 +79,11 @@ impl Selection {
     }
 }
 
+/// Each of `requests` so many times, round by round: what they share is between the repetitions.
+pub fn repeated(requests: &[Request], times: u32) -> Vec<Request> {
+    (0..times).flat_map(|_| requests.iter().cloned()).collect()
+}
+
 /// The changed copy of a case that its twin `index` describes.
 fn twin(
     project: &Project,

@@ -115,6 +115,14 @@ pub struct RunArgs {
     /// At most so many runs at once; by default as many as there are cores.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Do every run N times, in N rounds, and count the outcomes: for failures that come and go.
+    /// Writes no transcripts for review where N is more than 1.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "each_patch")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+    /// Start no more runs once one has failed or is broken.
+    #[arg(long, conflicts_with = "each_patch")]
+    pub fail_fast: bool,
     /// Only cases with this tag. Those tagged slow run only so, or when named.
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
     pub tags: Vec<String>,

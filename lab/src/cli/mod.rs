@@ -23,6 +23,8 @@ use clap::{CommandFactory, Parser};
 
 pub use args::Cli;
 use args::{Command, KernelCommand, RunsCommand};
+#[cfg(any(test, fuzzing))]
+pub(crate) use edge::paragraph;
 pub use environment::{Cancel, Dirs};
 
 use crate::manifest::Result;

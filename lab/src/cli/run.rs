@@ -8,7 +8,7 @@ use super::args::RunArgs;
 use super::choose;
 use super::edge;
 use super::environment::{Cancel, Context};
-use crate::case::{Dispatcher, Instance, Options, Request, Selection, Workshop, judge};
+use crate::case::{Dispatcher, Instance, Options, Request, Selection, Workshop, judge, repeated};
 use crate::manifest::{
     Action, Case, Diagnostic, KernelSpec, MachineSpec, Needs, Result, StatusRule, Step,
 };
@@ -57,12 +57,15 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
         edge::print(&dry(&requests));
         return Ok(0);
     }
+    let requests = repeated(&requests, args.repeat);
     let workshop = context.workshop(args.sandbox, args.keep_disks)?;
     let format = format(args.json);
     let options = Options {
         jobs: args.jobs.unwrap_or_else(cores),
-        pending: !args.no_pending,
+        // A transcript that comes and goes is nothing to accept.
+        pending: !args.no_pending && args.repeat == 1,
         fail_flaky: false,
+        fail_fast: args.fail_fast,
     };
     let runs = requests.len() * series.as_ref().map_or(1, |series| series.stages().len());
     perform(context, &workshop, (options, runs), format, |dispatcher| match &series {

@@ -189,7 +189,7 @@ fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
         twin_of: plan.twin_of,
         review: plan.review,
     };
-    let options = Options { jobs: cores(), pending: false, fail_flaky: false };
+    let options = Options { jobs: cores(), pending: false, fail_flaky: false, fail_fast: false };
     perform(context, &workshop, (options, 1), format(json), |dispatcher| dispatcher.run(&[request]))
 }
 

@@ -95,10 +95,15 @@ impl Log {
     /// The file cannot be written.
     pub fn feed(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.file.feed(bytes)?;
-        for piece in bytes.split_inclusive(|&b| b == b'\n') {
-            self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.line.len() > LONGEST_LINE {
-                self.end_line();
+        for mut piece in bytes.split_inclusive(|&b| b == b'\n') {
+            // Cut where the line is too long, not where the bytes happened to come in two reads.
+            while !piece.is_empty() {
+                let fits = piece.len().min(LONGEST_LINE - self.line.len());
+                self.line.extend_from_slice(&piece[..fits]);
+                if self.line.ends_with(b"\n") || self.line.len() == LONGEST_LINE {
+                    self.end_line();
+                }
+                piece = &piece[fits..];
             }
         }
         Ok(())

@@ -5,6 +5,8 @@
 mod attach;
 mod bounded;
 mod control;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod line;
 mod log;
 mod splat;

@@ -5,6 +5,8 @@ mod build;
 mod debian;
 mod entry;
 mod external;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod ingredients;
 mod kconfig;
 mod kernels;

@@ -7,6 +7,8 @@
 mod assertion;
 mod case_toml;
 mod diagnostic;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod image_toml;
 mod kernel_toml;
 mod lab_toml;

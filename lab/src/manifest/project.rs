@@ -26,15 +26,25 @@ impl Project {
         let root = root.unwrap_or(&start).to_path_buf();
         let shown = |path: &Path| Self::shown(path, &start).to_path_buf();
 
-        let default = lab_toml::read(&Source::new("the embedded default.toml", DEFAULT), &root)?;
+        let own = file.as_ref().map(|file| Source::read(file, &shown(file))).transpose()?;
+        let mut project = Self::of_lab_toml(&root, own.as_ref())?;
+        project.file = file;
+        project.images = images(&root, &shown)?;
+        project.cases = cases(&project, &shown)?;
+        Ok(project)
+    }
+
+    /// What lab.toml says, laid over the embedded one; no images and no cases yet.
+    pub(super) fn of_lab_toml(root: &Path, own: Option<&Source>) -> Result<Self> {
+        let default = lab_toml::read(&Source::new("the embedded default.toml", DEFAULT), root)?;
         let mut project = Self {
-            root: root.clone(),
-            file: file.clone(),
+            root: root.to_path_buf(),
+            file: None,
             debian_mirror: None,
             bounds: Bounds::default(),
             default_kernels: default.default_kernels.unwrap_or_default(),
             kernels: BTreeMap::new(),
-            images: images(&root, &shown)?,
+            images: BTreeMap::new(),
             known: default.known,
             matrices: default.matrices,
             cases: BTreeMap::new(),
@@ -42,8 +52,8 @@ impl Project {
         project.bounds.set(default.bounds);
         let mut kernels = default.kernels;
         let mut mentioned = default.mentioned;
-        if let Some(file) = &file {
-            let own = lab_toml::read(&Source::read(file, &shown(file))?, &root)?;
+        if let Some(own) = own {
+            let own = lab_toml::read(own, root)?;
             project.debian_mirror = own.mirror;
             project.bounds.set(own.bounds);
             project.default_kernels = own.default_kernels.unwrap_or(project.default_kernels);
@@ -53,13 +63,11 @@ impl Project {
             mentioned.extend(own.mentioned);
         }
         project.kernels = kernel_toml::flatten(&kernels)?;
-        if let Some((name, at)) =
-            mentioned.into_iter().find(|(name, _)| !project.kernels.contains_key(name))
-        {
-            return Err(kernel_toml::unknown(&name, project.kernels.keys()).at(at));
+        let unknown = mentioned.into_iter().find(|(name, _)| !project.kernels.contains_key(name));
+        match unknown {
+            Some((name, at)) => Err(kernel_toml::unknown(&name, project.kernels.keys()).at(at)),
+            None => Ok(project),
         }
-        project.cases = cases(&project, &shown)?;
-        Ok(project)
     }
 }
 

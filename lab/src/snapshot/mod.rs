@@ -8,7 +8,11 @@ mod diff;
 mod escape;
 mod file;
 mod filters;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod header;
+#[cfg(any(test, fuzzing))]
+mod inverse;
 mod names;
 mod output;
 mod pending;

@@ -144,6 +144,7 @@ fn is_boundary(bytes: &[u8], at: usize) -> bool {
 #[cfg(test)]
 mod tests {
     use super::super::filters::Filters;
+    use super::super::inverse::read_back;
     use super::super::output::WHOLE;
     use super::*;
 
@@ -231,87 +232,6 @@ mod tests {
         assert!(show(vec![step("x", &noise, 0)]).len() < 10 * PART);
         let blank = [b'\n'; WHOLE + 1];
         assert!(show(vec![step("x", &blank, 0)]).ends_with("\n\\ empty line at end of output\n"));
-    }
-
-    /// The inverse of `render` for outputs that are not cut, written from its documentation.
-    fn decode(text: &str) -> Transcript {
-        let text = match text.strip_suffix("\n\\ empty line at end of output\n") {
-            Some(before) => format!("{before}\n\n"),
-            None => text.to_string(),
-        };
-        let mut entries: Vec<Entry> = Vec::new();
-        let (mut late, mut in_command) = (false, false);
-        for line in text.strip_suffix('\n').unwrap().split('\n') {
-            let op = match line {
-                "[machine power-cut]" => Some(MachineOp::PowerCut),
-                "[machine sysrq w]" => Some(MachineOp::Sysrq('w')),
-                _ => None,
-            };
-            if let Some(op) = op {
-                entries.push(Entry { action: Action::Machine(op), ..step("", b"", 0) });
-                (late, in_command) = (false, false);
-                continue;
-            }
-            if line == "$" || line.starts_with("$ ") {
-                let command = String::from_utf8(unescape(line.get(2..).unwrap_or(""))).unwrap();
-                entries.push(step(&command, b"", 0));
-                (late, in_command) = (false, true);
-                continue;
-            }
-            if line == "[no steps]" {
-                continue;
-            }
-            let entry = entries.last_mut().unwrap();
-            if in_command && (line == ">" || line.starts_with("> ")) {
-                let Action::Run(command) = &mut entry.action else { panic!() };
-                command.push('\n');
-                let more = unescape(line.get(2..).unwrap_or(""));
-                command.push_str(std::str::from_utf8(&more).unwrap());
-                continue;
-            }
-            in_command = false;
-            let number = |prefix| line.strip_prefix(prefix)?.strip_suffix(']')?.parse::<i32>().ok();
-            if line == "[late]" {
-                late = true;
-            } else if line == "[not ended]" {
-                entry.status = None;
-            } else if line == "[shell ended, status unknown]" {
-                (entry.status, entry.shell_gone) = (None, true);
-            } else if let Some(status) = number("[status ") {
-                entry.status = Some(status);
-            } else if let Some(status) = number("[shell ended, status ") {
-                (entry.status, entry.shell_gone) = (Some(status), true);
-            } else {
-                let into = if late { &mut entry.late } else { &mut entry.output };
-                let Output::Whole(into) = into else { panic!() };
-                if line == "\\ no newline at end of output" {
-                    assert_eq!(into.pop(), Some(b'\n'));
-                } else {
-                    into.extend(unescape(line));
-                    into.push(b'\n');
-                }
-            }
-        }
-        Transcript { entries }
-    }
-
-    fn unescape(line: &str) -> Vec<u8> {
-        let mut rest = line.as_bytes();
-        let mut out = Vec::new();
-        while let Some((byte, after)) = rest.split_first() {
-            let hex = after.strip_prefix(b"x").and_then(|h| std::str::from_utf8(h.get(..2)?).ok());
-            match hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
-                Some(value) if *byte == b'\\' => {
-                    out.push(value);
-                    rest = &after[3..];
-                }
-                _ => {
-                    out.push(*byte);
-                    rest = after;
-                }
-            }
-        }
-        out
     }
 
     /// A small generator with a fixed seed (splitmix64): failures repeat.
@@ -403,7 +323,7 @@ mod tests {
         for round in 0..30_000 {
             let transcript = dice.transcript();
             let text = render(&transcript);
-            assert_eq!(decode(&text), transcript, "round {round}:\n{text}");
+            assert_eq!(read_back(&text), Ok(transcript), "round {round}:\n{text}");
             // What insta does to contents of a file.
             assert_eq!(format!("{}\n", text.trim_end().replace("\r\n", "\n")), text);
             assert!(text.lines().all(|l| l.trim_end() == l), "{text}");
@@ -432,6 +352,6 @@ mod tests {
         let mut dice = Dice(3);
         let noise: Vec<u8> = (0..WHOLE).map(|_| dice.roll(256) as u8).collect();
         let transcript = Transcript { entries: vec![step("x", &noise, 0)] };
-        assert_eq!(decode(&render(&transcript)), transcript);
+        assert_eq!(read_back(&render(&transcript)), Ok(transcript));
     }
 }

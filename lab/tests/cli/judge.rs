@@ -145,7 +145,7 @@ fn judged_by(lab: &Lab, judge: Judge, cases: &[&str]) -> Vec<RunResult> {
         judge,
         cancel: cancel.as_fd(),
         cancelled: &cancelled,
-        options: Options { jobs: 2, pending: false, fail_flaky: false },
+        options: Options { jobs: 2, pending: false, fail_flaky: false, fail_fast: false },
     }
     .run(&requests)
     .unwrap();

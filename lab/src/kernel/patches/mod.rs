@@ -4,6 +4,8 @@
 mod apply;
 mod diff;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod mail;
 mod series;
 #[cfg(test)]
