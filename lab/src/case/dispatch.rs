@@ -148,11 +148,7 @@ impl Dispatcher<'_> {
         for request in requests {
             let spec = &request.kernel;
             if !kernels.contains_key(&spec.name) {
-                let kernel = self.kernel(spec);
-                if let Available::Ready(kernel) = &kernel {
-                    kernel.mark_used();
-                }
-                kernels.insert(spec.name.clone(), kernel);
+                kernels.insert(spec.name.clone(), self.kernel(spec));
             }
         }
         kernels
@@ -237,6 +233,7 @@ impl Dispatcher<'_> {
             Available::Gone(what) => return (skip(result, what.clone()), None),
             Available::Trouble(error) => return (self.not_started(request, result, error), None),
         };
+        kernel.mark_used();
         result.release = Some(kernel.release.clone());
         result.detectors = kernel.detectors().map(|d| d.into_iter().collect()).unwrap_or_default();
         match needs::missing(&request.instance.case, kernel) {

@@ -108,7 +108,7 @@ pub fn perform(
     });
     drop(stream);
     reporter.finish();
-    for freed in before.bound(requests.len(), &context.project.bounds, SystemTime::now()) {
+    for freed in before.bound(&context.project.bounds, SystemTime::now()) {
         tracing::debug!(run = freed.what, why = %freed.why, "removed");
     }
     outcome
