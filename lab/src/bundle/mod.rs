@@ -138,6 +138,7 @@ impl Bundle<'_> {
                 })?;
             kernel.pack(&stage.path().join(KERNEL))?;
             moved.kernel.spec.provider = Provider::Path { path: KERNEL.into() };
+            moved.kernel.spec.asked = Some(format!("path:{KERNEL}"));
         } else if is_local(&plan.kernel.spec.provider) {
             notes.push(format!(
                 "the kernel is not in here and was made from what may be on no other host: {}; \

@@ -205,6 +205,7 @@ impl Dispatcher<'_> {
             Available::Gone(what) => return (skip(result, what.clone()), None),
             Available::Trouble(error) => return (self.not_started(request, result, error), None),
         };
+        kernel.mark_used();
         result.release = Some(kernel.release.clone());
         result.detectors = kernel.detectors().map(|d| d.into_iter().collect()).unwrap_or_default();
         match needs::missing(&request.instance.case, kernel) {

@@ -67,8 +67,7 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
         fail_flaky: false,
         fail_fast: args.fail_fast,
     };
-    let runs = requests.len() * series.as_ref().map_or(1, |series| series.stages().len());
-    perform(context, &workshop, (options, runs), format, |dispatcher| match &series {
+    perform(context, &workshop, options, format, |dispatcher| match &series {
         Some(series) => series::walk(dispatcher, series, &requests),
         None => dispatcher.run(&requests),
     })
@@ -86,14 +85,14 @@ fn series_on(context: &Context, name: &str, kernels: &[KernelSpec]) -> Result<Se
     Series::load(&context.project.root, &choose::patches(name), kernel)
 }
 
-/// Lets a dispatcher do `what`, at most so many runs, and reports it; also what `lab runs again` does.
+/// Lets a dispatcher do `what` and reports it; also what `lab runs again` does.
 ///
 /// # Errors
 /// Signals that cannot be handled, and those of `what`.
 pub fn perform(
     context: &Context,
     workshop: &Workshop,
-    (options, runs): (Options, usize),
+    options: Options,
     format: Format,
     what: impl FnOnce(&Dispatcher<'_>) -> Result<u8>,
 ) -> Result<u8> {
@@ -112,7 +111,7 @@ pub fn perform(
     });
     drop(stream);
     reporter.finish();
-    for freed in before.bound(runs, &context.project.bounds, SystemTime::now()) {
+    for freed in before.bound(&context.project.bounds, SystemTime::now()) {
         tracing::debug!(run = freed.what, why = %freed.why, "removed");
     }
     outcome

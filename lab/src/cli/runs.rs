@@ -190,7 +190,7 @@ fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
         review: plan.review,
     };
     let options = Options { jobs: cores(), pending: false, fail_flaky: false, fail_fast: false };
-    perform(context, &workshop, (options, 1), format(json), |dispatcher| dispatcher.run(&[request]))
+    perform(context, &workshop, options, format(json), |dispatcher| dispatcher.run(&[request]))
 }
 
 /// Whether a run done again is on another kernel. A bundle's lies elsewhere, and a path's key is made

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::build::Recipe;
+use super::patches::first_of;
 use super::{Kernel, KernelKey, KernelSpec, Kernels, Provider, PullError};
 use crate::manifest::{Diagnostic, Result};
 
@@ -37,7 +38,12 @@ impl Kernels {
             }
         }
         for name in patches {
-            let series = Path::new("patches").join(&*name);
+            // `:N` behind it names its first N patches.
+            let (bare, first) = match first_of(name) {
+                (bare, Some(count)) => (bare.to_string(), format!(":{count}")),
+                (bare, None) => (bare.to_string(), String::new()),
+            };
+            let series = Path::new("patches").join(&bare);
             if self.project.join(&series).join("series").is_file() {
                 let folder = self.project.join(&series);
                 let io = |e| Diagnostic::io("read", &folder, &e);
@@ -49,13 +55,13 @@ impl Kernels {
                 }
                 continue;
             }
-            let file = self.project.join(&*name);
+            let file = self.project.join(&bare);
             let text = read(&file)?;
             let below = match file.strip_prefix(&self.project) {
                 Ok(below) => below.to_path_buf(),
                 Err(_) => Path::new(ONE_OFF).join(file.file_name().unwrap_or_default()),
             };
-            *name = below.display().to_string();
+            *name = format!("{}{first}", below.display());
             made.files.push((below, text));
         }
         Ok(made)

@@ -12,6 +12,7 @@ mod series;
 mod tests;
 
 pub use apply::Applied;
+pub(in crate::kernel) use series::first_of;
 pub use series::load_series;
 
 use std::path::{Path, PathBuf};
