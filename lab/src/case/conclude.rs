@@ -4,6 +4,7 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use super::diagnosis;
 use super::evidence::Evidence;
 use super::judge::{Verdict, settle, twin_outcome};
 use super::request::Request;
@@ -40,6 +41,8 @@ pub(super) fn conclude(
     result.signature = verdict.signature().map(|s| s.0.clone());
     result.ready_ms = evidence.ready_ms;
     result.total_ms = Some(evidence.total_ms);
+    result.cause = diagnosis::cause(evidence, &log(result));
+    result.looks = evidence.looks.clone();
     result.note = listed.map(|known| known.reason.clone());
     if let Some(snapshot) = accepted.and_then(|a| a.snapshot.as_ref()) {
         if snapshot.body != *transcript {
@@ -82,6 +85,19 @@ pub(super) fn conclude(
     acceptable.then(|| Candidate { info, rendering: transcript.clone(), what, equals })
 }
 
+/// The kernel's log as far as a boot that came to nothing goes.
+fn log(result: &RunResult) -> String {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    if let Some(folder) = &result.folder
+        && let Ok(file) = std::fs::File::open(folder.join("kernel.log"))
+    {
+        // What cannot be read explains nothing.
+        let _ = file.take(1 << 20).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// A result about which nothing is known yet.
 pub(super) fn blank(run: RunRef) -> RunResult {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -93,6 +109,8 @@ pub(super) fn blank(run: RunRef) -> RunResult {
         code: String::new(),
         reasons: Vec::new(),
         signature: None,
+        cause: None,
+        looks: Vec::new(),
         note: None,
         versions: Vec::new(),
         diff: Vec::new(),

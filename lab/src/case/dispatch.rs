@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
+use super::boot_times::BootTimes;
 use super::budget::Memory;
 use super::conclude::{Candidate, blank, conclude, skip};
 use super::evidence::Evidence;
@@ -282,17 +283,22 @@ impl Dispatcher<'_> {
 
         let mut machine = start(kernel.arch.backend(), &prepared.machine)?;
         let disks = folder.path().join(DISKS);
+        let boots = BootTimes::of(&self.workshop.cache, &kernel.key);
         let progress = |progress| self.progress(number, case, progress);
         let watch = Watch {
             instance,
             folder: folder.path(),
             nonce: new_nonce()?,
+            boot: case.machine.boot.unwrap_or_else(|| boots.deadline()),
             modules: prepared.modules.clone(),
             cancel: self.cancel,
             filters: &filters,
             progress: &progress,
         };
         let Observation { mut evidence, transcript } = observe(machine.as_mut(), &watch)?;
+        if let Some(millis) = evidence.boot_ms {
+            boots.add(millis);
+        }
         drop(machine);
         let mut cleaned = scratch.close();
         if !self.workshop.keep_disks && disks.exists() {
@@ -341,7 +347,11 @@ impl Dispatcher<'_> {
         let verdict = (self.judge)(&evidence, &expected);
         result.outcome = verdict.outcome();
         result.code = verdict.code();
-        result.reasons = vec![ReasonLine { kind: "not-started".into(), text: error.to_string() }];
+        result.reasons = vec![ReasonLine {
+            kind: "not-started".into(),
+            text: error.to_string(),
+            stack: Vec::new(),
+        }];
         if let Some(folder) = &result.folder {
             // What can still be kept of it is kept: without a result it would pass for interrupted.
             let _ = std::fs::remove_dir_all(folder.join(DISKS));

@@ -1,8 +1,10 @@
 //! One case on one machine: what is to be done ([`RunPlan`]), what was seen ([`Evidence`]), and
 //! what that means ([`judge`], the only maker of a pass).
 
+mod boot_times;
 mod budget;
 mod conclude;
+mod diagnosis;
 mod dispatch;
 mod evidence;
 mod folder;
@@ -15,6 +17,7 @@ mod request;
 mod verdict;
 
 pub use crate::manifest::Case;
+pub use boot_times::BootTimes;
 pub use dispatch::{Dispatcher, Judge, Options, Round};
 pub use evidence::{BootEvidence, Evidence, Left, Stall, StepEvidence, Tracked};
 pub use folder::{RunFolder, RunInfo, RunState, list as list_runs};

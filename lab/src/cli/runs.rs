@@ -83,6 +83,8 @@ fn log(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
             for reason in &result.reasons {
                 rows.push(vec![String::new(), reason.text.clone()]);
             }
+            rows.extend(result.cause.iter().map(|cause| vec!["cause".into(), cause.clone()]));
+            rows.extend(result.looks.iter().map(|look| vec!["seen".into(), look.clone()]));
             rows.extend(result.note.iter().map(|note| vec!["note".into(), note.clone()]));
             rows.extend(result.signature.iter().map(|s| vec!["signature".into(), s.clone()]));
             if let Ok(plan) = run.plan() {

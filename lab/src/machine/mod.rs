@@ -7,6 +7,7 @@ pub mod disk;
 mod fake;
 mod log_end;
 mod mconsole;
+mod processes;
 pub mod room;
 pub mod uml;
 
@@ -109,6 +110,27 @@ pub trait Machine: Send {
     /// # Errors
     /// As at the first start.
     fn start_again(&mut self) -> Result<()>;
+
+    /// Asks the kernel for the state of its tasks, which it prints to its log, if it takes
+    /// interrupts still; in some seconds at most. For a machine that is killed next.
+    ///
+    /// # Errors
+    /// It does not answer, or this backend cannot ask.
+    fn ask_for_tasks(&mut self) -> Result<()> {
+        Err(crate::manifest::Diagnostic::trouble("this machine has no way to ask its kernel"))
+    }
+
+    /// Where its processes stand, as the host sees them; with the kernel's stack where `deep`, which
+    /// may take some seconds. `None` where there is nothing to be seen.
+    fn host_view(&self, deep: bool) -> Option<String> {
+        let _ = deep;
+        None
+    }
+
+    /// How long its processes have waited for a processor of the host, all together.
+    fn waited_for_cpu(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
 
     /// Kills the machine and all that belongs to it, and waits for their end. Idempotent.
     fn kill(&mut self);

@@ -2,12 +2,14 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use lab_proto::{GuestDisk, GuestShare};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
 use super::mconsole::{Mconsole, REPLIES, StateFolder, UMID};
+use super::processes;
 use super::{
     Channels, Child, Ending, GuestView, Isolation, Launch, LogEnd, LogMemory, Machine, MachinePlan,
     RootEntry,
@@ -33,6 +35,11 @@ const LOOPS_PER_JIFFY: &str = "lpj=36000000";
 /// Beside the guest's RAM its memory file holds the kernel's own image and page tables' backing;
 /// the file is sparse and this only bounds it.
 const MEMORY_SLACK: u64 = 64 << 20;
+
+/// As long as a silence that counts as a hang. A guest with interrupts off never answers.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For each question to a machine that is killed next: it answers within a millisecond or not at all.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// A running UML machine.
 #[derive(Debug)]
@@ -125,10 +132,50 @@ impl Machine for Uml {
             MachineOp::Sysrq(key) => {
                 // What the kernel prints comes over the log channel, as everything does.
                 let (state, command) = (self.state(), format!("sysrq {key}"));
-                self.mconsole.request(&state, &command, self.child.ending_fd()).map(drop)
+                self.mconsole.request(&state, &command, self.child.ending_fd(), PATIENCE).map(drop)
             }
             _ => Err(Diagnostic::trouble(format!("a UML machine that runs cannot do \"{op}\""))),
         }
+    }
+
+    fn ask_for_tasks(&mut self) -> Result<()> {
+        let state = self.state();
+        // p is the task that runs; t last, because a kernel of 5.11 or later dies of it.
+        for key in ['w', 'p', 't'] {
+            let asked = self.mconsole.request(
+                &state,
+                &format!("sysrq {key}"),
+                self.child.ending_fd(),
+                LAST_LOOK,
+            );
+            match asked {
+                Err(error) if key == 'w' => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn host_view(&self, deep: bool) -> Option<String> {
+        let pids = processes::descendants(self.child.helper_pid());
+        let mut text = processes::describe(&pids);
+        // The kernel is the one whose parent is no other of its kind: the first that runs its file.
+        let runs = |pid: &&u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|words| words.contains(&format!("umid={UMID}")))
+        };
+        if let Some(pid) = pids.iter().find(runs).filter(|_| deep) {
+            text.push_str(&format!("\nstack of process {pid}, by gdb\n"));
+            match processes::backtrace(*pid, &self.plan.boot, LAST_LOOK) {
+                Ok(stack) => text.push_str(&stack),
+                Err(why) => text.push_str(&format!("{why}\n")),
+            }
+        }
+        (!pids.is_empty()).then_some(text)
+    }
+
+    fn waited_for_cpu(&self) -> Duration {
+        processes::waited_for_cpu(&processes::descendants(self.child.helper_pid()))
     }
 
     fn freeze(&mut self) -> Result<()> {

@@ -165,6 +165,8 @@ pub(super) static MACHINE: Section = Section {
         key("trace", r#"trace = ["block:block_rq_issue"]"#),
         key("clock", r#"clock = "virtual""#),
         key("timeout", r#"timeout = "20s""#),
+        key("hang", r#"hang = "10s""#),
+        key("boot", r#"boot = "20s""#),
         key("image", r#"image = "base""#),
     ],
 };

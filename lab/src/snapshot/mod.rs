@@ -61,6 +61,8 @@ mod testing {
                 trace: vec![],
                 clock: Clock::Real,
                 timeout: Duration::from_secs(1),
+                hang: Duration::from_secs(5),
+                boot: None,
                 image: "base".into(),
             },
             params: Default::default(),

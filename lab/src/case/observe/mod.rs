@@ -2,7 +2,9 @@
 //! deadlines, and ends with complete [`Evidence`] or with what is missing from it.
 
 mod boots;
+mod deadlines;
 mod guest;
+mod last_look;
 mod printed;
 mod records;
 #[cfg(test)]
@@ -17,23 +19,15 @@ use std::time::{Duration, Instant};
 use lab_proto::{HostMessage, Nonce};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::evidence::{Evidence, Left, Stall, Tracked};
+use super::evidence::{Evidence, Left};
 use super::plan::Instance;
 use crate::console::{Control, Flow, Incoming, Log, Terminal, drain};
 use crate::machine::{Ending, LogEnd, Machine, MachineOp};
 use crate::manifest::{Result, Step};
 use crate::snapshot::{Filters, Transcript};
+use deadlines::{Deadlines, Due};
 use printed::{Owner, Printed};
 
-/// How long PID 1 may take to say hello, and then to be ready. Debian's slowest UML kernel needs
-/// two seconds on the machines measured (docs: facts), so that this is silence, not slowness.
-const BOOT: Duration = Duration::from_secs(30);
-/// PID 1 answers a ping at once, whatever the steps do.
-const HANG: Duration = Duration::from_secs(5);
-/// How often it is asked.
-const PING: Duration = Duration::from_secs(1);
-/// From the end record to the machine's end.
-const POWER_OFF: Duration = Duration::from_secs(10);
 /// Channels close with the machine; a moment is for bytes under way.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
@@ -45,6 +39,8 @@ pub struct Watch<'a> {
     pub folder: &'a Path,
     /// The run's secret.
     pub nonce: Nonce,
+    /// How long a boot may take: see [`crate::case::BootTimes`].
+    pub boot: Duration,
     /// Modules to load before the first step.
     pub modules: Vec<String>,
     /// Readable when the lab is asked to stop.
@@ -94,8 +90,7 @@ pub fn observe(machine: &mut dyn Machine, watch: &Watch<'_>) -> Result<Observati
         first: 0,
         due: None,
         leaving: None,
-        waiting: Waiting { what: Some(Tracked::Boot), until: Instant::now() + BOOT, limit: BOOT },
-        pings: None,
+        deadlines: Deadlines::new(&watch.instance.case.machine, watch.boot),
         open: [true; 4],
         gone: None,
         watch,
@@ -110,13 +105,6 @@ pub fn observe(machine: &mut dyn Machine, watch: &Watch<'_>) -> Result<Observati
             return Ok(observer.finish());
         }
     }
-}
-
-/// The deadline in force besides the run's own.
-struct Waiting {
-    what: Option<Tracked>,
-    until: Instant,
-    limit: Duration,
 }
 
 struct Observer<'a> {
@@ -137,19 +125,11 @@ struct Observer<'a> {
     due: Option<(usize, MachineOp)>,
     /// The step that ends this boot, and how.
     leaving: Option<(usize, Left)>,
-    waiting: Waiting,
-    /// Number of the last ping and when it went out; answered ones leave the time of the next.
-    pings: Option<Pings>,
+    deadlines: Deadlines,
     open: [bool; 4],
     /// When the machine was seen to have ended.
     gone: Option<Instant>,
     watch: &'a Watch<'a>,
-}
-
-struct Pings {
-    number: u64,
-    sent: Instant,
-    answered: bool,
 }
 
 /// How much of a channel is read in one turn of the loop, in bytes, before the records are: see
@@ -170,7 +150,7 @@ impl Observer<'_> {
         let mut buffer = vec![0; 64 << 10];
         let mut killed = false;
         loop {
-            let ready = self.wait(machine)?;
+            let (ready, woke) = self.wait(machine)?;
             if ready[CANCEL] {
                 self.evidence.interrupted = true;
             }
@@ -190,10 +170,13 @@ impl Observer<'_> {
                 }
                 continue;
             }
-            self.check_deadlines();
+            self.check_deadlines(machine, woke);
             if !killed && (self.evidence.interrupted || self.evidence.stall.is_some()) {
                 // What is under way is still read: the loop goes on until the channels close.
                 killed = true;
+                if self.evidence.stall.is_some() {
+                    self.last_look(machine, &mut buffer);
+                }
                 self.evidence.killed_by_lab = true;
                 machine.kill();
                 self.gone = Some(Instant::now());
@@ -201,7 +184,8 @@ impl Observer<'_> {
         }
     }
 
-    fn wait(&mut self, machine: &dyn Machine) -> std::io::Result<[bool; 6]> {
+    /// What is ready, and since when that is known.
+    fn wait(&mut self, machine: &dyn Machine) -> std::io::Result<([bool; 6], Instant)> {
         let channels = machine.channels();
         let write =
             if self.control.wants_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
@@ -218,7 +202,8 @@ impl Observer<'_> {
         let mut set: Vec<PollFd> =
             wanted.iter().map(|&i| PollFd::new(fds[i].0, fds[i].1)).collect();
         // Rounded up: a deadline that is a fraction of a millisecond away must not spin.
-        let timeout = self.next_deadline().saturating_duration_since(Instant::now());
+        let began = Instant::now();
+        let timeout = self.next_deadline().saturating_duration_since(began);
         let timeout = timeout + Duration::from_millis(1);
         let timeout = match channels.log.look_every() {
             // Nothing more comes: what is there is read at once.
@@ -226,16 +211,18 @@ impl Observer<'_> {
             Some(look) => timeout.min(look),
             None => timeout,
         };
-        let timeout = PollTimeout::try_from(timeout).unwrap_or(PollTimeout::from(1000u16));
-        match poll(&mut set, timeout) {
+        let timeout = timeout.min(Duration::from_secs(60));
+        match poll(&mut set, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
+        let woke = Instant::now();
+        self.deadlines.woke(began + timeout, woke);
         let mut ready = [false; 6];
         for (fd, index) in set.iter().zip(wanted) {
             ready[index] = fd.any() == Some(true);
         }
-        Ok(ready)
+        Ok((ready, woke))
     }
 
     fn read(
@@ -296,49 +283,24 @@ impl Observer<'_> {
         Ok(())
     }
 
-    fn wait_for(&mut self, what: Option<Tracked>, limit: Duration) {
-        self.waiting = Waiting { what, until: Instant::now() + limit, limit };
-    }
-
     fn next_deadline(&self) -> Instant {
-        if let Some(gone) = self.gone {
-            return gone + LAST_BYTES;
+        match self.gone {
+            Some(gone) => gone + LAST_BYTES,
+            None => self.deadlines.next(),
         }
-        let mut next = self.started + self.watch.instance.case.machine.timeout;
-        if self.waiting.what.is_some() {
-            next = next.min(self.waiting.until);
-        }
-        if let Some(pings) = &self.pings {
-            next = next.min(pings.sent + if pings.answered { PING } else { HANG });
-        }
-        next
     }
 
-    fn check_deadlines(&mut self) {
-        let now = Instant::now();
+    /// `now` is when all had come that has been read: what a slow lab has not read yet is not late.
+    fn check_deadlines(&mut self, machine: &dyn Machine, now: Instant) {
         if self.evidence.stall.is_some() {
             return;
         }
         let step = self.evidence.steps.last().filter(|s| s.status.is_none()).map(|s| s.index);
-        if let Some(pings) = &mut self.pings {
-            if !pings.answered && now >= pings.sent + HANG {
-                self.evidence.stall = Some(Stall::Hang { seconds: HANG.as_secs(), step });
-                return;
-            }
-            if pings.answered && now >= pings.sent + PING {
-                *pings = Pings { number: pings.number + 1, sent: now, answered: false };
-                let number = pings.number;
-                self.control.send(&HostMessage::Ping(number));
-            }
+        match self.deadlines.look(now, step, &|| machine.waited_for_cpu()) {
+            Due::Nothing => {}
+            Due::Ping(number) => self.control.send(&HostMessage::Ping(number)),
+            Due::Stalled(stall) => self.evidence.stall = Some(stall),
         }
-        let timeout = self.watch.instance.case.machine.timeout;
-        let (what, limit) = match self.waiting.what {
-            Some(what) if now >= self.waiting.until => (what, self.waiting.limit),
-            _ if now >= self.started + timeout => (Tracked::Run, timeout),
-            _ => return,
-        };
-        let limit_ms = limit.as_millis() as u64;
-        self.evidence.stall = Some(Stall::Timeout { what, limit_ms });
     }
 
     fn steps(&self) -> &[Step] {
@@ -365,6 +327,7 @@ impl Observer<'_> {
         }
         evidence.splats = self.log.splats().to_vec();
         evidence.log_complete = !self.open[LOG] && !self.log.is_silent() && !self.log.has_gaps();
+        evidence.kernel_silent = self.log.is_silent();
         evidence.terminal_complete = !self.open[TERMINAL];
         evidence.terminal_expected = self.accounted;
         evidence.terminal_seen = self.terminal.length();

@@ -48,6 +48,7 @@ pub(super) fn code_with(instance: &Instance, mut machine: Fake) -> (String, Evid
         folder: folder.path(),
         nonce: Nonce([7; 16]),
         modules: Vec::new(),
+        boot: Duration::from_secs(30),
         cancel: cancel.as_fd(),
         filters: &Filters::default(),
         progress: &|_| {},
