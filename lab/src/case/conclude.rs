@@ -42,7 +42,7 @@ pub(super) fn conclude(
     result.boots = evidence.before.len() + 1;
     result.ready_ms = evidence.ready_ms;
     result.total_ms = Some(evidence.total_ms);
-    result.cause = diagnosis::cause(evidence);
+    result.cause = diagnosis::cause(evidence, &log(result));
     result.looks = evidence.looks.clone();
     result.note = listed.map(|known| known.reason.clone());
     if let Some(snapshot) = accepted.and_then(|a| a.snapshot.as_ref()) {
@@ -84,6 +84,19 @@ pub(super) fn conclude(
         (None, None) => snapshot::What::New,
     };
     acceptable.then(|| Candidate { info, rendering: transcript.clone(), what, equals })
+}
+
+/// The kernel's log as far as a boot that came to nothing goes.
+fn log(result: &RunResult) -> String {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    if let Some(folder) = &result.folder
+        && let Ok(file) = std::fs::File::open(folder.join("kernel.log"))
+    {
+        // What cannot be read explains nothing.
+        let _ = file.take(1 << 20).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// A result about which nothing is known yet.

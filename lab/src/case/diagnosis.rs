@@ -16,8 +16,12 @@ const TABLE: &[(&str, &str)] = &[
         "the kernel could not unpack its initramfs: the image is damaged or cut short; remove the folder images in the cache, it is made again",
     ),
     (
-        r"System is deadlocked on memory|Out of memory|Cannot allocate memory|Failed to allocate",
+        r"System is deadlocked on memory|Out of memory",
         "the guest has too little memory to boot: raise [machine] memory",
+    ),
+    (
+        r"check access for rdinit=|Kernel command line: [^\n]* rdinit=(?s:.*)VFS: (Unable|Cannot)",
+        "the image has not the program that `rdinit=` on the kernel's command line names",
     ),
     (
         r"No working init found|Requested init .* failed|Failed to execute /|Starting init: .* failed|Run /init as init process failed",
@@ -45,7 +49,7 @@ const TABLE: &[(&str, &str)] = &[
         "the kernel's file wants libraries that are not there",
     ),
     (
-        r"mmap|physical memory|/dev/shm|No space left|Bus error",
+        r"[Ii]nsufficient .*memory|No space left on device|Bus error",
         "the host has no room for the guest's memory: see the machine's own words",
     ),
 ];
@@ -55,15 +59,16 @@ static COMPILED: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
     TABLE.iter().map(|(pattern, cause)| (compile(pattern), *cause)).collect()
 });
 
-/// The cause of a boot that came to nothing; `None` where a step began, or nothing is known.
-pub fn cause(evidence: &Evidence) -> Option<String> {
+/// The cause of a boot that came to nothing, from its evidence and its kernel's `log`; `None` where the
+/// guest was ready, or nothing is known.
+pub fn cause(evidence: &Evidence, log: &str) -> Option<String> {
     if evidence.began() || evidence.interrupted || evidence.ready {
         return None;
     }
     let words = evidence.last_words.iter().chain(&evidence.not_started);
-    let words: Vec<&str> = words.map(String::as_str).collect();
-    let found =
-        COMPILED.iter().find(|(pattern, _)| words.iter().any(|line| pattern.is_match(line)));
+    let words: Vec<&str> = words.map(String::as_str).chain([log]).collect();
+    let said = |pattern: &Regex| words.iter().any(|text| pattern.is_match(text));
+    let found = COMPILED.iter().find(|(pattern, _)| said(pattern));
     if let Some((_, cause)) = found {
         return Some((*cause).to_string());
     }
@@ -98,7 +103,7 @@ mod tests {
     #[test]
     fn words_have_causes() {
         let says = |words: &[&str], part: &str| {
-            let cause = cause(&dead(words)).unwrap_or_default();
+            let cause = cause(&dead(words), "").unwrap_or_default();
             assert!(cause.contains(part), "{words:?}: {cause}");
         };
         let root = "[    0.1] Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(98,0)";
@@ -121,13 +126,13 @@ mod tests {
     fn silence_has_a_cause_too() {
         let stall = Some(Stall::Timeout { what: Tracked::Boot, limit_ms: 5000 });
         let mut evidence = Evidence { stall, kernel_silent: true, total_ms: 5000, ..dead(&[]) };
-        assert!(cause(&evidence).unwrap().contains("says nothing"));
+        assert!(cause(&evidence, "").unwrap().contains("says nothing"));
         evidence.kernel_silent = false;
-        assert!(cause(&evidence).unwrap().contains("PID 1 is not heard"));
+        assert!(cause(&evidence, "").unwrap().contains("PID 1 is not heard"));
         evidence.ready = true;
-        assert_eq!(cause(&evidence), None);
+        assert_eq!(cause(&evidence, ""), None);
         let ending = Some(Ending::Signalled(11));
         let evidence = Evidence { ending, kernel_silent: true, ..dead(&[]) };
-        assert!(cause(&evidence).unwrap().contains("dies at once"));
+        assert!(cause(&evidence, "").unwrap().contains("dies at once"));
     }
 }

@@ -317,7 +317,11 @@ impl Dispatcher<'_> {
         let verdict = (self.judge)(&evidence, &expected);
         result.outcome = verdict.outcome();
         result.code = verdict.code();
-        result.reasons = vec![ReasonLine { kind: "not-started".into(), text: error.to_string() }];
+        result.reasons = vec![ReasonLine {
+            kind: "not-started".into(),
+            text: error.to_string(),
+            stack: Vec::new(),
+        }];
         if let Some(folder) = &result.folder {
             // What can still be kept of it is kept: without a result it would pass for interrupted.
             let _ = std::fs::remove_dir_all(folder.join(DISKS));

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::bounded::{Bounded, Bounds};
 use super::line::{Line, Writer};
-use super::splat::Splat;
+use super::splat::{Splat, SplatKind};
 use super::splat_report::Report;
 use super::{Flow, drain};
 use crate::machine::LogEnd;
@@ -18,8 +18,11 @@ const KEPT_OF_A_KIND: usize = 16;
 /// A line longer than this is scanned in pieces.
 const LONGEST_LINE: usize = 16 << 10;
 
+/// Registers belong to a panic that follows within this time, in microseconds.
+const BEFORE: u64 = 100_000;
+
 /// The last lines that are kept for one-line causes.
-const TAIL: usize = 24;
+const TAIL: usize = 64;
 
 /// The log channel of one run.
 #[derive(Debug)]
@@ -33,6 +36,8 @@ pub struct Log {
     splats: Vec<Splat>,
     /// Of the last of `splats`, while it goes on.
     report: Option<Report>,
+    /// The last registers that were printed, and when: UML prints them before it panics.
+    registers: Option<(u64, String)>,
     believed: bool,
     dropped: bool,
     /// The last line of a boot had no newline.
@@ -54,6 +59,7 @@ impl Log {
             writer: Writer::default(),
             splats: Vec::new(),
             report: None,
+            registers: None,
             believed: true,
             dropped: false,
             unfinished: false,
@@ -186,7 +192,17 @@ impl Log {
         let raw = String::from_utf8_lossy(&self.line);
         let text = raw.trim_end();
         if let Some(line) = self.writer.kernels(&raw).filter(|_| self.believed) {
+            let begun = self.splats.len();
             scan(&line, self.lines, &mut self.splats, &mut self.report);
+            if line.text.starts_with("RIP: ") {
+                self.registers = Some((line.micros, line.text.to_string()));
+            } else if let (Some(splat), Some((when, rip))) =
+                (self.splats.get_mut(begun), &self.registers)
+                && splat.kind == SplatKind::Panic
+                && line.micros.saturating_sub(*when) < BEFORE
+            {
+                splat.report.push(rip.clone());
+            }
         }
         if text.contains(" printk messages dropped") {
             self.dropped = true;

@@ -16,6 +16,9 @@ use crate::machine::Isolation;
 use crate::manifest::Detector;
 use crate::snapshot::DiffLine;
 
+/// Frames of a splat's stack that are shown with it; its whole report is in evidence.json.
+const FRAMES: usize = 8;
+
 /// Version of the stream; a field's meaning never changes within one.
 pub const VERSION: u32 = 1;
 
@@ -166,6 +169,9 @@ pub struct ReasonLine {
     pub kind: String,
     /// One sentence.
     pub text: String,
+    /// For a splat: the first frames of its stack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<String>,
 }
 
 /// A command that helps further.
@@ -274,7 +280,16 @@ impl Sink for Stream {
 
 impl From<&Reason> for ReasonLine {
     fn from(reason: &Reason) -> Self {
-        Self { kind: reason.kind().to_string(), text: super::text::plain(&reason.to_string()) }
+        let stack = match reason {
+            Reason::Splat(splat) => splat.stack(FRAMES),
+            _ => Vec::new(),
+        };
+        let plain = super::text::plain;
+        Self {
+            kind: reason.kind().to_string(),
+            text: plain(&reason.to_string()),
+            stack: stack.into_iter().map(|line| plain(line.trim())).collect(),
+        }
     }
 }
 

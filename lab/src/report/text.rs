@@ -151,6 +151,12 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
     if unwell || result.outcome == Outcome::Flaky {
         for reason in &result.reasons {
             let _ = writeln!(text, "       {}", reason.text);
+            for frame in &reason.stack {
+                let _ = writeln!(text, "         {}", paint(DIM, frame));
+            }
+        }
+        for line in result.cause.iter().chain(&result.looks) {
+            let _ = writeln!(text, "       {line}");
         }
         for line in result.cause.iter().chain(&result.looks) {
             let _ = writeln!(text, "       {line}");

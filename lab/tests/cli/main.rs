@@ -29,6 +29,7 @@ mod review;
 mod run;
 mod runs;
 mod shell;
+mod stall;
 mod torture;
 mod variants;
 mod verdict;

@@ -7,7 +7,7 @@ use lab_proto::{GuestPlan, GuestStep, Work};
 use super::printed::Owner;
 use super::{Watch, boots};
 use crate::case::evidence::Evidence;
-use crate::console::Log;
+use crate::console::{Line, Log};
 use crate::machine::GuestView;
 use crate::manifest::{Action, Clock, MachineOp, StatusRule, Step};
 use crate::snapshot::{Entry, Output, Transcript};
@@ -83,6 +83,11 @@ pub(super) fn last_words(words: &[u8], log: &Log) -> Vec<String> {
     let text = String::from_utf8_lossy(words);
     let told = |line: &&str| !line.is_empty() && !CHATTER.iter().any(|c| line.starts_with(c));
     let own: Vec<&str> = text.lines().map(str::trim_end).filter(told).collect();
-    let kernels = log.tail().filter(|line| !line.is_empty());
+    // A stack trace has no last word.
+    let said = |line: &&str| {
+        let text = Line::parse(line).map_or(*line, |line| line.text);
+        !text.is_empty() && !text.starts_with([' ', '\t']) && !text.ends_with(':')
+    };
+    let kernels = log.tail().filter(said);
     kernels.chain(own.iter().rev().take(5).rev().copied()).map(str::to_string).collect()
 }

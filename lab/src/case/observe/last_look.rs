@@ -22,7 +22,12 @@ impl Observer<'_> {
         }
         self.log.stop_believing();
         let line = self.log.lines() + 1;
+        // First, because the machine may die of the question.
+        let mut view = machine.host_view(false);
         let asked = machine.ask_for_tasks();
+        if asked.is_err() {
+            view = machine.host_view(true).or(view);
+        }
         let (looks, folder) = (&mut self.evidence.looks, self.watch.folder);
         match &asked {
             Ok(()) => looks.push(format!(
@@ -31,7 +36,7 @@ impl Observer<'_> {
             )),
             Err(why) => looks.push(format!("the kernel was asked for its tasks: {}", why.message())),
         }
-        if let Some(view) = machine.host_view(asked.is_err()) {
+        if let Some(view) = view {
             match std::fs::write(folder.join(HOST_VIEW), view) {
                 Ok(()) => looks.push(format!("its process as the host sees it: {HOST_VIEW}")),
                 Err(error) => {
