@@ -18,6 +18,7 @@ use super::prepare::{DISKS, Workshop, new_nonce, start};
 use super::request::{Request, run_name};
 use super::verdict::Outcome;
 use crate::kernel::{Kernel, PullError, PullProgress};
+use crate::machine::disk;
 use crate::manifest::{Action, Case, Diagnostic, KernelSpec, Project, Result, Step};
 use crate::report::{PendingNote, ReasonLine, RunResult, Sink, Tally, What};
 use crate::snapshot::{self, Filters, Info, Pending};
@@ -293,6 +294,13 @@ impl Dispatcher<'_> {
         };
         let Observation { mut evidence, transcript } = observe(machine.as_mut(), &watch)?;
         drop(machine);
+        if disks.exists() && disk::is_out_of_room(&disks) {
+            // Not the guest's fault, and not to be held against the kernel.
+            evidence.host_trouble.push(format!(
+                "No space left on device: {} may lack what the guest wrote",
+                disks.display()
+            ));
+        }
         let mut cleaned = scratch.close();
         if !self.workshop.keep_disks && disks.exists() {
             cleaned = cleaned.and(std::fs::remove_dir_all(&disks));
