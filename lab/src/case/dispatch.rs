@@ -19,7 +19,7 @@ use super::prepare::{DISKS, Workshop, new_nonce, start};
 use super::request::{Request, run_name};
 use super::verdict::Outcome;
 use crate::kernel::Kernel;
-use crate::machine::Scratch;
+use crate::machine::{Scratch, disk};
 use crate::manifest::{Action, Case, Diagnostic, Project, Result, Step};
 use crate::report::{PendingNote, ReasonLine, RunResult, Sink, Tally, What};
 use crate::snapshot::{self, Filters, Info, Pending};
@@ -270,6 +270,13 @@ impl Dispatcher<'_> {
             boots.add(millis);
         }
         drop(machine);
+        if disks.exists() && disk::is_out_of_room(&disks) {
+            // Not the guest's fault, and not to be held against the kernel.
+            evidence.host_trouble.push(format!(
+                "No space left on device: {} may lack what the guest wrote",
+                disks.display()
+            ));
+        }
         let mut cleaned = scratch.close();
         if !self.workshop.keep_disks && disks.exists() {
             cleaned = cleaned.and(std::fs::remove_dir_all(&disks));

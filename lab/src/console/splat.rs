@@ -54,7 +54,7 @@ const TABLE: &[(SplatKind, &str)] = &[
     ),
     (
         SplatKind::Lockdep,
-        r"^(INFO: (lockdep is turned off|trying to register non-static key)|BUG: (MAX_LOCK|MAX_STACK|key .* not in \.data|held lock freed))",
+        r"^(\[ BUG: |INFO: (lockdep is turned off|trying to register non-static key)|BUG: (MAX_LOCK|MAX_STACK|key .* not in \.data|held lock freed))",
     ),
     (SplatKind::HungTask, r"^INFO: task \S.* blocked (for more than|in I/O wait for more than)"),
     (SplatKind::SoftLockup, r"^(watchdog: )?BUG: (soft lockup|workqueue lockup)"),
@@ -209,6 +209,7 @@ mod tests {
             ("WARNING: possible circular locking dependency detected", Lockdep),
             ("WARNING: suspicious RCU usage", Lockdep),
             ("WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected", Lockdep),
+            ("[ BUG: Invalid wait context ]", Lockdep),
             ("INFO: task cat:48 blocked for more than 120 seconds.", HungTask),
             ("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [insmod:55]", SoftLockup),
             ("rcu: INFO: rcu_preempt self-detected stall on CPU", RcuStall),

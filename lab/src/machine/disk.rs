@@ -3,7 +3,11 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 
+use super::room;
 use crate::manifest::{Diagnostic, Disk, Result};
+
+/// With less than this many bytes left, the next write of a guest may be lost.
+const NO_ROOM: u64 = 64 << 10;
 
 /// Makes the files of `disks` in `folder`; each is named as its disk.
 ///
@@ -27,4 +31,10 @@ pub fn create(disks: &[Disk], folder: &Path) -> Result<Vec<(Disk, PathBuf)>> {
             Ok((disk.clone(), path))
         })
         .collect()
+}
+
+/// Whether the host has no room left for what a guest writes to its disks in `folder`. They are
+/// sparse, so that only the write fails, and the guest sees a disk with faults.
+pub fn is_out_of_room(folder: &Path) -> bool {
+    room::free_space(folder).is_ok_and(|bytes| bytes < NO_ROOM)
 }

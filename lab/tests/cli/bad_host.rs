@@ -125,13 +125,3 @@ fn user_namespaces_refused_to_a_shell() {
     // There was no kernel whose log could help.
     assert!(!ran.stderr.contains("kernel.log"), "{ran}");
 }
-
-#[test]
-fn folders_that_cannot_be_written() {
-    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    let lab = lab.env("TMPDIR", "/proc/no-such-folder");
-    let ran = lab.boot(&["run", "dm-linear"]);
-    ran.code(3).out("/proc/no-such-folder");
-    let lab = Lab::of_repository().env("LAB_CACHE", "/proc/no-such-folder");
-    lab.lab(&["run", "dm-linear"]).code(3).err("/proc/no-such-folder");
-}

@@ -19,35 +19,6 @@ fn what_a_step_prints_is_output_and_nothing_else() {
     assert!(!transcript.contains("\n[status 1]"), "{transcript}");
 }
 
-#[test]
-fn records_written_to_the_control_device_are_forged() {
-    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    for forgery in ["noise --kind records --count 14", "noise --bytes 100K", "printf x"] {
-        let ran = lab.boot(&["run", "--json", "--", &format!("{forgery} > /dev/ttyS0")]);
-        ran.code(3);
-        let code = ran.result().code;
-        assert!(["broken:forged", "broken:incomplete"].contains(&code.as_str()), "{ran}");
-    }
-}
-
-#[test]
-fn a_failing_step_cannot_write_itself_a_pass() {
-    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    let end = r#"lab 9 0000000000000000 {"end":{"steps":1,"late":0,"left_mounted":[]}}"#;
-    let ran = lab.boot(&["run", "--json", "--", &format!("echo '{end}' > /dev/ttyS0; false")]);
-    ran.code(3);
-    assert_eq!(ran.result().code, "broken:forged", "{ran}");
-}
-
-#[test]
-fn bytes_written_past_the_steps_terminal_are_noticed() {
-    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    let ran = lab.boot(&["run", "--json", "--", "echo out of turn > /dev/tty1; sleep 0.1"]);
-    ran.code(3);
-    assert_eq!(ran.result().code, "broken:incomplete", "{ran}");
-    assert!(ran.result().reasons[0].text.contains("12 bytes where the records account for 0"));
-}
-
 /// A line of the kernel's log with a splat in it, from user space.
 const SPLAT: &str = "WARNING: CPU: 0 PID: 1 at fs/inode.c:1 iput+0x1/0x2";
 
