@@ -18,6 +18,7 @@ use super::prepare::{DISKS, Workshop, new_nonce, start};
 use super::request::{Request, run_name};
 use super::verdict::Outcome;
 use crate::kernel::{Kernel, PullError, PullProgress};
+use crate::machine::disk;
 use crate::manifest::{Action, Case, Diagnostic, KernelSpec, Project, Result, Step};
 use crate::report::{PendingNote, ReasonLine, RunResult, Sink, Tally, What};
 use crate::snapshot::{self, Filters, Info, Pending};
@@ -87,6 +88,9 @@ impl Dispatcher<'_> {
         let jobs = self.options.jobs.clamp(1, requests.len().max(1));
         let runs = requests.iter().enumerate().map(|(i, r)| r.run_ref(i)).collect();
         self.sink.emit(What::Started { runs, jobs });
+        if let Some(text) = self.workshop.walls.note() {
+            self.sink.emit(What::Note { text });
+        }
         let kernels = self.kernels(requests);
         let finished = self.all(requests, &kernels, 0);
 
@@ -234,7 +238,12 @@ impl Dispatcher<'_> {
         };
         result.release = Some(kernel.release.clone());
         result.detectors = kernel.detectors().map(|d| d.into_iter().collect()).unwrap_or_default();
-        match needs::missing(&request.instance.case, kernel) {
+        let walls = self.workshop.walls.isolation;
+        let missing = match needs::unheld(&request.instance.case, walls) {
+            None => needs::missing(&request.instance.case, kernel),
+            held => Ok(held),
+        };
+        match missing {
             Ok(Some(reason)) => return (skip(result, reason), None),
             Ok(None) => {}
             Err(error) => return (self.not_started(request, result, &error), None),
@@ -264,7 +273,7 @@ impl Dispatcher<'_> {
         let folder = RunFolder::create(&self.workshop.runs, &run_name(request))?;
         result.id = Some(folder.id().to_string());
         result.folder = Some(folder.path().to_path_buf());
-        result.isolation = Some(self.workshop.isolation);
+        result.isolation = Some(self.workshop.walls.isolation);
         let scratch = tempfile::Builder::new()
             .prefix("lab-")
             .tempdir_in(&self.workshop.runtime)
@@ -293,6 +302,11 @@ impl Dispatcher<'_> {
         };
         let Observation { mut evidence, transcript } = observe(machine.as_mut(), &watch)?;
         drop(machine);
+        if !prepared.machine.disks.is_empty() {
+            let log = std::fs::read(folder.path().join("kernel.log")).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            evidence.disk_trouble = disk::trouble(&prepared.machine.disks, &log);
+        }
         let mut cleaned = scratch.close();
         if !self.workshop.keep_disks && disks.exists() {
             cleaned = cleaned.and(std::fs::remove_dir_all(&disks));

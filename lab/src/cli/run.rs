@@ -57,7 +57,7 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
         edge::print(&dry(&requests));
         return Ok(0);
     }
-    let workshop = context.workshop(args.sandbox, args.keep_disks)?;
+    let workshop = context.workshop(args.sandbox.map(Into::into), args.keep_disks)?;
     let format = format(args.json);
     let options = Options {
         jobs: args.jobs.unwrap_or_else(cores),

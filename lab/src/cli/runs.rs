@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
-use super::args::{RunsCommand, Sandbox};
+use super::args::RunsCommand;
 use super::edge;
 use super::environment::Context;
 use super::run::{cores, format, perform};
 use crate::case::{Options, Request, RunInfo, RunState, list_runs};
-use crate::machine::Isolation;
 use crate::manifest::{Diagnostic, Result};
 use crate::report::RunResult;
 use crate::report::text::{self, BAD, BOLD, DIM, LOOK, paint};
@@ -95,7 +94,7 @@ fn log(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
             let detectors = if detectors.is_empty() { "none".into() } else { detectors.join(", ") };
             rows.push(vec!["detectors".into(), detectors]);
             if let Some(isolation) = result.isolation {
-                rows.push(vec!["isolation".into(), isolation.to_string()]);
+                rows.push(vec!["isolation".into(), isolation.label().into()]);
             }
             if let (Some(ready), Some(total)) = (result.ready_ms, result.total_ms) {
                 let took =
@@ -136,11 +135,7 @@ fn section(text: &mut String, title: &str, path: &Path) {
 
 fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
     let plan = find(context, name)?.plan()?;
-    let sandbox = match plan.isolation {
-        Isolation::Full => Sandbox::Full,
-        Isolation::Off => Sandbox::Off,
-    };
-    let workshop = context.workshop(sandbox, plan.keep_disks)?;
+    let workshop = context.workshop(Some(plan.isolation), plan.keep_disks)?;
     let nobody = std::sync::atomic::AtomicBool::new(false);
     if let Ok(Some(kernel)) = workshop.kernels.find(&plan.kernel.spec, &nobody)
         && kernel.key.to_string() != plan.kernel.key
