@@ -11,6 +11,7 @@ use super::request::Request;
 use super::verdict::Outcome;
 use crate::manifest::Known;
 use crate::report::{Hint, ReasonLine, RunRef, RunResult};
+use crate::sandbox;
 use crate::snapshot::{self, Info};
 
 /// What a run leaves for the pending snapshots.
@@ -137,7 +138,7 @@ pub(super) fn skip(mut result: RunResult, why: String) -> RunResult {
 
 /// Adds the way out to reasons that a user can do something about.
 fn explain(mut reason: ReasonLine) -> ReasonLine {
-    if reason.text.contains("user namespaces are refused") {
+    if sandbox::REFUSALS.iter().any(|refused| reason.text.contains(refused)) {
         reason.text.push_str(
             "; `lab doctor` says what switches them off here, and --sandbox=off runs without walls",
         );

@@ -84,6 +84,9 @@ impl Dispatcher<'_> {
         let jobs = self.options.jobs.clamp(1, requests.len().max(1));
         let runs = requests.iter().enumerate().map(|(i, r)| r.run_ref(i)).collect();
         self.sink.emit(What::Started { runs, jobs });
+        if let Some(text) = self.workshop.walls.note() {
+            self.sink.emit(What::Note { text });
+        }
         let kernels = self.kernels(requests).inspect_err(|_| {
             self.sink.emit(What::Ended { tally: Tally::default(), exit: 2 });
         })?;
@@ -208,7 +211,12 @@ impl Dispatcher<'_> {
         kernel.mark_used();
         result.release = Some(kernel.release.clone());
         result.detectors = kernel.detectors().map(|d| d.into_iter().collect()).unwrap_or_default();
-        match needs::missing(&request.instance.case, kernel) {
+        let walls = self.workshop.walls.isolation;
+        let missing = match needs::unheld(&request.instance.case, walls) {
+            None => needs::missing(&request.instance.case, kernel),
+            held => Ok(held),
+        };
+        match missing {
             Ok(Some(reason)) => return (skip(result, reason), None),
             Ok(None) => {}
             Err(error) => return (self.not_started(request, result, &error), None),
@@ -238,7 +246,7 @@ impl Dispatcher<'_> {
         let folder = RunFolder::create(&self.workshop.runs, &run_name(request))?;
         result.id = Some(folder.id().to_string());
         result.folder = Some(folder.path().to_path_buf());
-        result.isolation = Some(self.workshop.isolation);
+        result.isolation = Some(self.workshop.walls.isolation);
         let scratch = Scratch::create(&self.workshop.runtime)?;
         let prepared = self.workshop.prepare(
             folder.id(),
@@ -270,12 +278,10 @@ impl Dispatcher<'_> {
             boots.add(millis);
         }
         drop(machine);
-        if disks.exists() && disk::is_out_of_room(&disks) {
-            // Not the guest's fault, and not to be held against the kernel.
-            evidence.host_trouble.push(format!(
-                "No space left on device: {} may lack what the guest wrote",
-                disks.display()
-            ));
+        if !prepared.machine.disks.is_empty() {
+            let log = std::fs::read(folder.path().join("kernel.log")).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            evidence.disk_trouble = disk::trouble(&prepared.machine.disks, &log);
         }
         let mut cleaned = scratch.close();
         if !self.workshop.keep_disks && disks.exists() {

@@ -60,6 +60,10 @@ pub struct Evidence {
     /// Something on the host's side failed while the run was observed (a full disk), or was left
     /// after it.
     pub host_trouble: Vec<String>,
+    /// The host could not keep the disks as they were declared: what the guest's file systems say
+    /// then is not their own failure.
+    #[serde(default)]
+    pub disk_trouble: Option<String>,
     /// The rendering of the transcript.
     pub transcript: String,
     /// Milliseconds from the first start of the machine to PID 1's hello, to ready; to its last end.

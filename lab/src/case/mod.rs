@@ -25,7 +25,7 @@ pub use dispatch::{Dispatcher, Judge, Options, Round};
 pub use evidence::{BootEvidence, Evidence, Left, Stall, StepEvidence, Tracked};
 pub use folder::{Names as RunNames, RunFolder, RunInfo, RunState, list as list_runs, started};
 pub use judge::{Expected, Verdict, judge, settle};
-pub use needs::missing;
+pub use needs::{missing, unheld};
 pub use observe::{Observation, Watch, observe};
 pub use plan::{Instance, PlannedKernel, RunPlan, TwinOf, default_cmdline};
 pub use prepare::{DISKS, Prepared, Workshop, new_nonce, start};

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::choose::Variation;
+use crate::machine::Isolation;
 
 /// A kernel test lab for filesystems and block stacks.
 ///
@@ -144,21 +145,33 @@ pub struct RunArgs {
     /// More programs of the host for a one-off command; its own first word is found by itself.
     #[arg(long = "with", value_name = "PROGRAM", requires = "command")]
     pub programs: Vec<String>,
-    /// How machines are kept from the host.
-    #[arg(long, value_name = "LEVEL", default_value = "full")]
-    pub sandbox: Sandbox,
+    /// How machines are kept from the host; by default as well as this host can.
+    #[arg(long, value_name = "LEVEL")]
+    pub sandbox: Option<Sandbox>,
     /// One command in place of cases: a single word is shell text, several are quoted for you.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
 }
 
-/// How machines are kept from the host.
+/// How machines are kept from the host. Recorded with every run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sandbox {
-    /// Namespaces and a private root.
+    /// Namespaces and a private root: the only level that carries the promise.
     Full,
-    /// None: guest root on UML is you. Recorded with every run.
+    /// Landlock and a filter of system calls, where namespaces are refused: weak.
+    Landlock,
+    /// None: guest root on UML is you.
     Off,
+}
+
+impl From<Sandbox> for Isolation {
+    fn from(asked: Sandbox) -> Self {
+        match asked {
+            Sandbox::Full => Self::Full,
+            Sandbox::Landlock => Self::Landlock,
+            Sandbox::Off => Self::Off,
+        }
+    }
 }
 
 /// `lab shell`.
@@ -175,9 +188,9 @@ pub struct ShellArgs {
     /// More programs of the host.
     #[arg(long = "with", value_name = "PROGRAM")]
     pub programs: Vec<String>,
-    /// How the machine is kept from the host.
-    #[arg(long, value_name = "LEVEL", default_value = "full")]
-    pub sandbox: Sandbox,
+    /// How the machine is kept from the host; by default as well as this host can.
+    #[arg(long, value_name = "LEVEL")]
+    pub sandbox: Option<Sandbox>,
 }
 
 /// `lab accept`.

@@ -9,12 +9,11 @@ use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::args::Sandbox;
 use crate::case::Workshop;
 use crate::gc::Before;
 use crate::kernel::{AptSource, Kernels};
-use crate::machine::Isolation;
 use crate::manifest::{Diagnostic, Project, Result};
+use crate::sandbox::{self, Isolation};
 
 /// Where things live.
 #[derive(Clone, Debug)]
@@ -95,17 +94,14 @@ impl Context {
     /// The place where runs are put together.
     ///
     /// # Errors
-    /// The cache cannot be opened.
-    pub fn workshop(&self, sandbox: Sandbox, keep_disks: bool) -> Result<Workshop> {
+    /// The cache cannot be opened; the isolation that is asked for cannot be had.
+    pub fn workshop(&self, asked: Option<Isolation>, keep_disks: bool) -> Result<Workshop> {
         Ok(Workshop {
             kernels: self.kernels()?,
             cache: self.dirs.cache.clone(),
             runs: self.dirs.runs.clone(),
             runtime: self.dirs.runtime.clone(),
-            isolation: match sandbox {
-                Sandbox::Full => Isolation::Full,
-                Sandbox::Off => Isolation::Off,
-            },
+            walls: sandbox::choose(asked, &self.dirs.runtime)?,
             keep_disks,
         })
     }

@@ -58,7 +58,7 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
         return Ok(0);
     }
     let requests = repeated(&requests, args.repeat);
-    let workshop = context.workshop(args.sandbox, args.keep_disks)?;
+    let workshop = context.workshop(args.sandbox.map(Into::into), args.keep_disks)?;
     let format = format(args.json);
     let options = Options {
         jobs: args.jobs.unwrap_or_else(cores),

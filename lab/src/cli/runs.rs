@@ -2,14 +2,13 @@
 
 use std::path::Path;
 
-use super::args::{RunsCommand, Sandbox};
+use super::args::RunsCommand;
 use super::bundle;
 use super::edge;
 use super::environment::Context;
 use super::run::{cores, format, perform};
 use crate::case::{DISKS, Options, Request, RunInfo, RunPlan, RunState, list_runs};
 use crate::kernel::{Kernel, Provider};
-use crate::machine::Isolation;
 use crate::manifest::{Diagnostic, Result};
 use crate::report::RunResult;
 use crate::report::text::{self, BAD, BOLD, DIM, LOOK, paint};
@@ -113,7 +112,7 @@ fn log(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
             let detectors = if detectors.is_empty() { "none".into() } else { detectors.join(", ") };
             rows.push(vec!["detectors".into(), detectors]);
             if let Some(isolation) = result.isolation {
-                rows.push(vec!["isolation".into(), isolation.to_string()]);
+                rows.push(vec!["isolation".into(), isolation.label().into()]);
             }
             if let (Some(ready), Some(total)) = (result.ready_ms, result.total_ms) {
                 let took =
@@ -169,11 +168,7 @@ fn again(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
         false => root.join(path),
     };
     let plan = find(context, name)?.plan()?.with_paths(&here);
-    let sandbox = match plan.isolation {
-        Isolation::Full => Sandbox::Full,
-        Isolation::Off => Sandbox::Off,
-    };
-    let workshop = context.workshop(sandbox, plan.keep_disks)?;
+    let workshop = context.workshop(Some(plan.isolation), plan.keep_disks)?;
     let nobody = std::sync::atomic::AtomicBool::new(false);
     if let Ok(Some(kernel)) = workshop.kernels.find(&plan.kernel.spec, &nobody)
         && is_another(&kernel, &plan)

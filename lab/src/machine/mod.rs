@@ -5,6 +5,8 @@
 
 pub mod disk;
 mod fake;
+mod layout;
+mod loader;
 mod log_end;
 mod mconsole;
 mod processes;
@@ -51,6 +53,9 @@ pub struct MachinePlan {
     pub shares: Vec<crate::manifest::Share>,
     /// How the machine is kept from the host.
     pub isolation: Isolation,
+    /// A ceiling for the private memory of each of the machine's processes, in bytes; `None` where
+    /// the kernel maps terabytes that it never touches (KASAN's shadow).
+    pub private_memory: Option<u64>,
     /// An empty folder of this run, for mount points and sockets; not below any share.
     pub scratch: PathBuf,
 }

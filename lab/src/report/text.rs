@@ -137,8 +137,8 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
     let took = result.total_ms.map(duration).unwrap_or_default();
     let mut text =
         format!("{outcome} {title:<title_width$}  {}", paint(DIM, &took)).trim_end().to_string();
-    if result.isolation == Some(Isolation::Off) {
-        text.push_str(&paint(LOOK, "  (isolation off)"));
+    if let Some(weak) = result.isolation.filter(|isolation| *isolation != Isolation::Full) {
+        text.push_str(&paint(LOOK, &format!("  (isolation {})", weak.label())));
     }
     text.push('\n');
     if result.outcome == Outcome::Pass && result.run.case != super::COMMAND {

@@ -123,7 +123,7 @@ fn judged_by(lab: &Lab, judge: Judge, cases: &[&str]) -> Vec<RunResult> {
         cache: cache(),
         runs: lab.path(".lab/runs"),
         runtime: lab.tmp(),
-        isolation: Isolation::Full,
+        walls: sandbox::Walls::of(Isolation::Full),
         keep_disks: false,
     };
     let selection = Selection {
