@@ -2,7 +2,7 @@
 CARGO ?= cargo
 TARGET := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: help run test test-slow bench setup
+.PHONY: help run test test-slow bench soak fuzz setup
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' Makefile | while IFS='|' read -r t w; do printf 'make %-10s %s\n' "$$t" "$$w"; done
@@ -26,6 +26,14 @@ test-slow: ## all kernels from source built from clean, measured and run, and th
 bench: ## what the lab adds to a bare boot and to a build (needs an idle machine)
 	@.ci/setup build test
 	$(CARGO) bench -p lab --bench overhead --bench builds
+
+soak: ## a thousand runs of a small case, and docs/reliability.md (SOAK_RUNS, SOAK_PARALLEL; minutes)
+	@.ci/setup build
+	$(CARGO) bench -p lab --bench soak
+
+fuzz: ## all fuzz targets, FUZZ_SECONDS (60) each; FUZZ_TARGETS names some
+	@.ci/setup build fuzz
+	@.ci/fuzz
 
 setup: ## install what the build, the tests and the cases need, and look at this host
 	@.ci/setup build test

@@ -22,6 +22,13 @@ pub mod snapshot;
 
 pub mod series;
 
+pub mod gc;
+
+pub mod bundle;
+
 pub mod report;
 
 pub mod cli;
+
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;

@@ -347,6 +347,7 @@ fn mirrors_and_packages_that_are_not_there() {
         kconfig: vec![],
         patches: vec![],
         config: vec![],
+        modules: vec![],
         inputs: None,
     };
     let spec = KernelSpec { provider: source, ..uml("bookworm") };

@@ -107,6 +107,51 @@ fn names(root: &Path) -> BTreeSet<PathBuf> {
     names
 }
 
+/// `make O=` refuses a source that was built in; what the lab builds from is a copy without the
+/// products, and is not refused. The kernel's own Makefile is asked, of a source that has all that
+/// its configuration reads.
+#[test]
+fn a_source_that_was_built_in_place_is_copied_clean() {
+    let Some(tree) = tree(&sources(), "debian:bookworm/linux-source-6.1") else { return };
+    let folder = tempfile::tempdir_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+    let linux = folder.path().join("linux");
+    let read_by_kconfig = |path: &&PathBuf| {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let begins = ["Kconfig", "Makefile", "Kbuild"].iter().any(|start| name.starts_with(start));
+        // scripts/ has links to folders of device trees, which are not read here.
+        (begins || path.starts_with("scripts")) && !tree.path().join(path).is_symlink()
+    };
+    for path in names(&tree.path()).iter().filter(read_by_kconfig) {
+        let to = linux.join(path);
+        std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+        std::fs::copy(tree.path().join(path), to).unwrap();
+    }
+    drop(tree);
+    let make = |source: &Path, out: Option<&str>| {
+        let mut make = std::process::Command::new("make");
+        make.arg("-s").arg("-C").arg(source).args(["ARCH=um", "allnoconfig"]);
+        make.args(out.map(|out| format!("O={}", folder.path().join(out).display())));
+        let made = make.output().unwrap();
+        (made.status.success(), String::from_utf8_lossy(&made.stderr).into_owned())
+    };
+    let (made, said) = make(&linux, None);
+    if !made && said.contains("not found") {
+        eprintln!("skipped: this host cannot configure a kernel: {said}");
+        return;
+    }
+    assert!(made, "{said}");
+    let (made, said) = make(&linux, Some("refused"));
+    assert!(!made && said.contains("is not clean"), "{said}");
+
+    let copies = Sources::open(&folder.path().join("cache")).unwrap();
+    let (apt, no) = (AptSource::default(), AtomicBool::new(false));
+    let source = copies.look(&linux.to_string_lossy(), &apt, false, &mut |_| {}, &no).unwrap();
+    let copy = copies.check_out(&source, &apt, &mut |_| {}, &no).unwrap();
+    let (made, said) = make(&copy.path(), Some("out"));
+    assert!(made, "{said}");
+    assert!(linux.join(".config").exists(), "the user's own build is untouched");
+}
+
 #[test]
 #[ignore = "fetches another 120 MB and unpacks 1 GB"]
 fn debians_5_10_takes_the_fix() {

@@ -19,19 +19,19 @@ use crate::trouble::{Context, Result};
 /// go away a little later than the process, a loop device that clears itself later still.
 const WAITS_MS: [u64; 5] = [2, 4, 8, 16, 0];
 
-/// Into the kernel's log, at a level that `quiet` lets through.
+/// Onto the kernel's console, where its own last words are. Not through /dev/kmsg: the host has the
+/// kernel drop what user space writes there.
 pub fn last_words(text: &str) {
     let open = |path: &str| OpenOptions::new().write(true).open(path);
-    let kmsg = open("/dev/kmsg").or_else(|_| {
+    let console = open("/dev/console").or_else(|_| {
         let mode = Mode::from_bits_truncate(0o600);
-        mknod("/.kmsg", SFlag::S_IFCHR, mode, makedev(1, 11))?;
-        let opened = open("/.kmsg");
-        let _ = fs::remove_file("/.kmsg");
+        mknod("/.console", SFlag::S_IFCHR, mode, makedev(5, 1))?;
+        let opened = open("/.console");
+        let _ = fs::remove_file("/.console");
         opened
     });
-    if let Ok(mut kmsg) = kmsg {
-        // One write is one record; a newline would end it.
-        let _ = kmsg.write_all(format!("<3>lab-init: {}\n", text.replace('\n', " ")).as_bytes());
+    if let Ok(mut console) = console {
+        let _ = console.write_all(format!("lab-init: {}\n", text.replace('\n', " ")).as_bytes());
     }
 }
 

@@ -4,12 +4,14 @@
 use std::path::PathBuf;
 use std::time::SystemTime;
 
+use super::diagnosis;
 use super::evidence::Evidence;
 use super::judge::{Verdict, settle, twin_outcome};
 use super::request::Request;
 use super::verdict::Outcome;
 use crate::manifest::Known;
 use crate::report::{Hint, ReasonLine, RunRef, RunResult};
+use crate::sandbox;
 use crate::snapshot::{self, Info};
 
 /// What a run leaves for the pending snapshots.
@@ -38,8 +40,11 @@ pub(super) fn conclude(
     result.code = verdict.code();
     result.reasons = verdict.reasons().iter().map(|r| explain(r.into())).collect();
     result.signature = verdict.signature().map(|s| s.0.clone());
+    result.boots = evidence.before.len() + 1;
     result.ready_ms = evidence.ready_ms;
     result.total_ms = Some(evidence.total_ms);
+    result.cause = diagnosis::cause(evidence, &log(result));
+    result.looks = evidence.looks.clone();
     result.note = listed.map(|known| known.reason.clone());
     if let Some(snapshot) = accepted.and_then(|a| a.snapshot.as_ref()) {
         if snapshot.body != *transcript {
@@ -82,6 +87,19 @@ pub(super) fn conclude(
     acceptable.then(|| Candidate { info, rendering: transcript.clone(), what, equals })
 }
 
+/// The kernel's log as far as a boot that came to nothing goes.
+fn log(result: &RunResult) -> String {
+    use std::io::Read;
+    let mut bytes = Vec::new();
+    if let Some(folder) = &result.folder
+        && let Ok(file) = std::fs::File::open(folder.join("kernel.log"))
+    {
+        // What cannot be read explains nothing.
+        let _ = file.take(1 << 20).read_to_end(&mut bytes);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 /// A result about which nothing is known yet.
 pub(super) fn blank(run: RunRef) -> RunResult {
     let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
@@ -93,6 +111,8 @@ pub(super) fn blank(run: RunRef) -> RunResult {
         code: String::new(),
         reasons: Vec::new(),
         signature: None,
+        cause: None,
+        looks: Vec::new(),
         note: None,
         versions: Vec::new(),
         diff: Vec::new(),
@@ -100,6 +120,7 @@ pub(super) fn blank(run: RunRef) -> RunResult {
         release: None,
         isolation: None,
         detectors: Vec::new(),
+        boots: 0,
         ready_ms: None,
         total_ms: None,
         at: at.map(|d| d.as_secs()).unwrap_or_default(),
@@ -117,7 +138,7 @@ pub(super) fn skip(mut result: RunResult, why: String) -> RunResult {
 
 /// Adds the way out to reasons that a user can do something about.
 fn explain(mut reason: ReasonLine) -> ReasonLine {
-    if reason.text.contains("user namespaces are refused") {
+    if sandbox::REFUSALS.iter().any(|refused| reason.text.contains(refused)) {
         reason.text.push_str(
             "; `lab doctor` says what switches them off here, and --sandbox=off runs without walls",
         );

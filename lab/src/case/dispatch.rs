@@ -5,20 +5,22 @@ use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
 
+use super::boot_times::BootTimes;
 use super::budget::Memory;
 use super::conclude::{Candidate, blank, conclude, skip};
 use super::evidence::Evidence;
 use super::folder::RunFolder;
 use super::judge::{Expected, Verdict};
+use super::kernels::Available;
 use super::needs;
 use super::observe::{Observation, Progress, Watch, observe};
 use super::prepare::{DISKS, Workshop, new_nonce, start};
 use super::request::{Request, run_name};
 use super::verdict::Outcome;
-use crate::kernel::{Kernel, PullError, PullProgress};
-use crate::manifest::{Action, Case, Diagnostic, KernelSpec, Project, Result, Step};
+use crate::kernel::Kernel;
+use crate::machine::{Scratch, disk};
+use crate::manifest::{Action, Case, Diagnostic, Project, Result, Step};
 use crate::report::{PendingNote, ReasonLine, RunResult, Sink, Tally, What};
 use crate::snapshot::{self, Filters, Info, Pending};
 
@@ -34,6 +36,8 @@ pub struct Options {
     pub pending: bool,
     /// A flaky run makes the command fail.
     pub fail_flaky: bool,
+    /// Start no more runs once one is `fail`, `broken` or `fixed`.
+    pub fail_fast: bool,
 }
 
 /// Runs requests.
@@ -52,14 +56,6 @@ pub struct Dispatcher<'a> {
     pub cancelled: &'a AtomicBool,
     /// How.
     pub options: Options,
-}
-
-/// A kernel that runs can use, or why they cannot.
-enum Available {
-    Ready(Arc<Kernel>),
-    /// The mirror no longer carries it: nobody's failure.
-    Gone(String),
-    Trouble(Diagnostic),
 }
 
 /// What the dispatcher keeps of a run; the rest is in its folder and its event.
@@ -82,13 +78,26 @@ impl Dispatcher<'_> {
     /// Runs everything, reports it, writes the pending snapshots once, and returns the exit code.
     ///
     /// # Errors
-    /// None today; what goes wrong is an outcome, or a note and an exit code.
+    /// A kernel that is asked for wrongly (a misspelt option, a patch that is none): then nothing
+    /// ran. Everything else that goes wrong is an outcome, or a note and an exit code.
     pub fn run(&self, requests: &[Request]) -> Result<u8> {
         let jobs = self.options.jobs.clamp(1, requests.len().max(1));
         let runs = requests.iter().enumerate().map(|(i, r)| r.run_ref(i)).collect();
         self.sink.emit(What::Started { runs, jobs });
-        let kernels = self.kernels(requests);
+        if let Some(text) = self.workshop.walls.note() {
+            self.sink.emit(What::Note { text });
+        }
+        let kernels = self.kernels(requests).inspect_err(|_| {
+            self.sink.emit(What::Ended { tally: Tally::default(), exit: 2 });
+        })?;
         let finished = self.all(requests, &kernels, 0);
+        let left = finished.iter().filter(|run| run.is_none()).count();
+        if left > 0 && !self.cancelled.load(Ordering::SeqCst) {
+            let of = requests.len();
+            let text =
+                format!("{left} of {of} runs were not started after a failure (--fail-fast)");
+            self.sink.emit(What::Note { text });
+        }
 
         let mut tally = Tally::default();
         let kernel_order: Vec<String> = requests.iter().map(|r| r.kernel.name.clone()).collect();
@@ -141,46 +150,6 @@ impl Dispatcher<'_> {
         round
     }
 
-    /// Finds or fetches each kernel once.
-    fn kernels(&self, requests: &[Request]) -> BTreeMap<String, Available> {
-        let mut kernels = BTreeMap::new();
-        for request in requests {
-            let spec = &request.kernel;
-            if !kernels.contains_key(&spec.name) {
-                kernels.insert(spec.name.clone(), self.kernel(spec));
-            }
-        }
-        kernels
-    }
-
-    fn kernel(&self, spec: &KernelSpec) -> Available {
-        match self.workshop.kernels.find(spec, self.cancelled) {
-            Ok(Some(kernel)) => return Available::Ready(Arc::new(kernel)),
-            Ok(None) => {}
-            Err(error) => return Available::Trouble(error.into_diagnostic()),
-        }
-        let started = Instant::now();
-        let mut progress = |progress: PullProgress| {
-            self.sink.emit(What::pulling(&spec.name, &progress));
-        };
-        match self.workshop.kernels.obtain(spec, &mut progress, self.cancelled) {
-            Ok(kernel) => {
-                self.sink.emit(What::Pulled {
-                    kernel: spec.name.clone(),
-                    release: kernel.release.clone(),
-                    origin: kernel.origin.to_string(),
-                    took_ms: started.elapsed().as_millis() as u64,
-                });
-                Available::Ready(Arc::new(kernel))
-            }
-            Err(PullError::Gone { what, .. }) => {
-                self.sink.emit(What::Note { text: format!("{}: {what}", spec.name) });
-                Available::Gone(what)
-            }
-            Err(error) => Available::Trouble(error.into_diagnostic()),
-        }
-    }
-
     fn all(
         &self,
         requests: &[Request],
@@ -191,24 +160,31 @@ impl Dispatcher<'_> {
         let queue: Mutex<VecDeque<usize>> = Mutex::new((0..requests.len()).collect());
         let done: Mutex<Vec<_>> = Mutex::new((0..requests.len()).map(|_| None).collect());
         let memory = Memory::new();
+        let failed = AtomicBool::new(false);
+        let over = || self.cancelled.load(Ordering::SeqCst) || failed.load(Ordering::SeqCst);
         // A function of its own, so that the lock is not held while the run goes on.
         let next = || queue.lock().expect("no panics hold it").pop_front();
         std::thread::scope(|scope| {
             for _ in 0..jobs {
                 scope.spawn(|| {
                     while let Some(index) = next() {
-                        if self.cancelled.load(Ordering::SeqCst) {
+                        if over() {
                             break;
                         }
                         let (request, number) = (&requests[index], first + index);
                         let _room = memory.take(request.instance.case.machine.memory);
-                        if self.cancelled.load(Ordering::SeqCst) {
+                        if over() {
                             break;
                         }
                         self.sink.emit(What::RunStarted { run: request.run_ref(number) });
                         let (result, candidate) =
                             self.one(number, request, &kernels[&request.kernel.name]);
                         let (outcome, ready_ms) = (result.outcome, result.ready_ms);
+                        let unwell =
+                            matches!(outcome, Outcome::Fail | Outcome::Broken | Outcome::Fixed);
+                        if self.options.fail_fast && unwell {
+                            failed.store(true, Ordering::SeqCst);
+                        }
                         self.sink.emit(What::RunEnded { result: Box::new(result) });
                         done.lock().expect("no panics hold it")[index] =
                             Some(Finished { outcome, ready_ms, candidate });
@@ -232,9 +208,15 @@ impl Dispatcher<'_> {
             Available::Gone(what) => return (skip(result, what.clone()), None),
             Available::Trouble(error) => return (self.not_started(request, result, error), None),
         };
+        kernel.mark_used();
         result.release = Some(kernel.release.clone());
         result.detectors = kernel.detectors().map(|d| d.into_iter().collect()).unwrap_or_default();
-        match needs::missing(&request.instance.case, kernel) {
+        let walls = self.workshop.walls.isolation;
+        let missing = match needs::unheld(&request.instance.case, walls) {
+            None => needs::missing(&request.instance.case, kernel),
+            held => Ok(held),
+        };
+        match missing {
             Ok(Some(reason)) => return (skip(result, reason), None),
             Ok(None) => {}
             Err(error) => return (self.not_started(request, result, &error), None),
@@ -264,11 +246,8 @@ impl Dispatcher<'_> {
         let folder = RunFolder::create(&self.workshop.runs, &run_name(request))?;
         result.id = Some(folder.id().to_string());
         result.folder = Some(folder.path().to_path_buf());
-        result.isolation = Some(self.workshop.isolation);
-        let scratch = tempfile::Builder::new()
-            .prefix("lab-")
-            .tempdir_in(&self.workshop.runtime)
-            .map_err(|e| Diagnostic::io("make a folder in", &self.workshop.runtime, &e))?;
+        result.isolation = Some(self.workshop.walls.isolation);
+        let scratch = Scratch::create(&self.workshop.runtime)?;
         let prepared = self.workshop.prepare(
             folder.id(),
             instance,
@@ -282,17 +261,28 @@ impl Dispatcher<'_> {
 
         let mut machine = start(kernel.arch.backend(), &prepared.machine)?;
         let disks = folder.path().join(DISKS);
+        let boots = BootTimes::of(&self.workshop.cache, &kernel.key);
         let progress = |progress| self.progress(number, case, progress);
         let watch = Watch {
             instance,
             folder: folder.path(),
             nonce: new_nonce()?,
+            boot: case.machine.boot.unwrap_or_else(|| boots.deadline()),
             modules: prepared.modules.clone(),
             cancel: self.cancel,
+            filters: &filters,
             progress: &progress,
         };
         let Observation { mut evidence, transcript } = observe(machine.as_mut(), &watch)?;
+        if let Some(millis) = evidence.boot_ms {
+            boots.add(millis);
+        }
         drop(machine);
+        if !prepared.machine.disks.is_empty() {
+            let log = std::fs::read(folder.path().join("kernel.log")).unwrap_or_default();
+            let log = String::from_utf8_lossy(&log);
+            evidence.disk_trouble = disk::trouble(&prepared.machine.disks, &log);
+        }
         let mut cleaned = scratch.close();
         if !self.workshop.keep_disks && disks.exists() {
             cleaned = cleaned.and(std::fs::remove_dir_all(&disks));
@@ -301,7 +291,7 @@ impl Dispatcher<'_> {
             let words = crate::manifest::errno_words(&error);
             evidence.host_trouble.push(format!("clean-up: {words}"));
         }
-        evidence.transcript = snapshot::render(&transcript, &filters);
+        evidence.transcript = snapshot::render(&transcript);
         folder.write("transcript", evidence.transcript.as_bytes())?;
         let expected = Expected {
             steps: case.steps.clone(),
@@ -340,7 +330,11 @@ impl Dispatcher<'_> {
         let verdict = (self.judge)(&evidence, &expected);
         result.outcome = verdict.outcome();
         result.code = verdict.code();
-        result.reasons = vec![ReasonLine { kind: "not-started".into(), text: error.to_string() }];
+        result.reasons = vec![ReasonLine {
+            kind: "not-started".into(),
+            text: error.to_string(),
+            stack: Vec::new(),
+        }];
         if let Some(folder) = &result.folder {
             // What can still be kept of it is kept: without a result it would pass for interrupted.
             let _ = std::fs::remove_dir_all(folder.join(DISKS));

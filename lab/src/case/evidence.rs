@@ -45,15 +45,25 @@ pub struct Evidence {
     pub terminal_seen: u64,
     /// See above.
     pub terminal_complete: bool,
+    /// What was looked at before the lab killed a machine that stood still, and where that is.
+    #[serde(default)]
+    pub looks: Vec<String>,
     /// How the machine's process ended.
     pub ending: Option<Ending>,
     /// The lab killed the machine (after a stall or an interrupt).
     pub killed_by_lab: bool,
+    /// The kernel's log had not a word.
+    #[serde(default)]
+    pub kernel_silent: bool,
     /// The last words of the machine's own process and of the kernel's log, for a one-line cause.
     pub last_words: Vec<String>,
     /// Something on the host's side failed while the run was observed (a full disk), or was left
     /// after it.
     pub host_trouble: Vec<String>,
+    /// The host could not keep the disks as they were declared: what the guest's file systems say
+    /// then is not their own failure.
+    #[serde(default)]
+    pub disk_trouble: Option<String>,
     /// The rendering of the transcript.
     pub transcript: String,
     /// Milliseconds from the first start of the machine to PID 1's hello, to ready; to its last end.

@@ -49,7 +49,13 @@ pub fn judge(evidence: &Evidence, expected: &Expected) -> Verdict {
     // memory, and one that outlives the others by a moment calls what it sees a panic; a panic of the
     // kernel's own ends by SIGABRT (seen: 8 of 30 such kills).
     let killed = evidence.ending == Some(Ending::Signalled(9)) && !evidence.killed_by_lab;
-    let own = |splat: &&Splat| !(killed && splat.kind == SplatKind::Panic);
+    // Nor what a file system says of a disk whose file the host could not write.
+    let starved = evidence.disk_trouble.is_some();
+    let own = |splat: &&Splat| match splat.kind {
+        SplatKind::Panic => !killed,
+        SplatKind::FilesystemError => !starved,
+        _ => true,
+    };
     let splats = evidence.splats.iter().filter(own);
     let splats = splats.filter(|splat| !splat.allowed(&expected.allow));
     findings.extend(splats.cloned().map(|splat| fail(Reason::Splat(splat))));
@@ -96,7 +102,8 @@ fn missing(evidence: &Evidence, expected: &Expected) -> Vec<Reason> {
         return vec![Reason::NotStarted(why.clone())];
     }
     reasons.extend(evidence.trouble.iter().cloned().map(Reason::SetUp));
-    reasons.extend(evidence.host_trouble.iter().cloned().map(Reason::Host));
+    let host = evidence.disk_trouble.iter().chain(&evidence.host_trouble);
+    reasons.extend(host.cloned().map(Reason::Host));
     match &evidence.ending {
         Some(Ending::Exited(0)) => {}
         _ if evidence.killed_by_lab => {}
@@ -457,6 +464,8 @@ mod tests {
         (evidence, expected)
     }
 
+    type Change = fn(&mut BootEvidence);
+
     /// Every single piece of every boot is needed.
     #[test]
     fn whatever_is_missing_of_a_boot_breaks() {
@@ -467,19 +476,19 @@ mod tests {
         };
         assert_eq!(code(&|_| {}), "pass");
         assert_eq!(code(&|e| e.before[1].left_mounted.push("/x: busy".into())), "pass");
-        let changes: [(&str, &dyn Fn(&mut BootEvidence)); 12] = [
-            ("hello", &|b| b.hello = false),
-            ("ready", &|b| b.ready = false),
-            ("step", &|b| b.step = 2),
-            ("end", &|b| b.end = Some(7)),
-            ("taint", &|b| b.tainted = Some(1 << 9)),
-            ("log", &|b| b.log_complete = false),
-            ("bytes", &|b| b.terminal_seen = 4),
-            ("fewer bytes", &|b| b.terminal_seen = 2),
-            ("terminal", &|b| b.terminal_complete = false),
-            ("died", &|b| b.ending = Some(Ending::Signalled(6))),
-            ("killed", &|b| b.ending = Some(Ending::HelperGone)),
-            ("left", &|b| {
+        let changes: [(&str, Change); 12] = [
+            ("hello", |b| b.hello = false),
+            ("ready", |b| b.ready = false),
+            ("step", |b| b.step = 2),
+            ("end", |b| b.end = Some(7)),
+            ("taint", |b| b.tainted = Some(1 << 9)),
+            ("log", |b| b.log_complete = false),
+            ("bytes", |b| b.terminal_seen = 4),
+            ("fewer bytes", |b| b.terminal_seen = 2),
+            ("terminal", |b| b.terminal_complete = false),
+            ("died", |b| b.ending = Some(Ending::Signalled(6))),
+            ("killed", |b| b.ending = Some(Ending::HelperGone)),
+            ("left", |b| {
                 b.left = if b.left == Left::Cut { Left::Rebooted } else { Left::Cut };
             }),
         ];
@@ -493,13 +502,13 @@ mod tests {
         assert_eq!(code(&|e| e.before[0].ending = Some(Ending::Exited(0))), "broken:incomplete");
         assert_eq!(code(&|e| e.before[1].ending = None), "broken:incomplete");
         assert_eq!(code(&|e| e.before[1].end = None), "broken:incomplete");
-        assert_eq!(code(&|e| drop(e.before.pop())), "broken:incomplete");
+        assert_eq!(code(&|e| e.before.truncate(1)), "broken:incomplete");
         assert_eq!(code(&|e| drop(e.before.remove(0))), "broken:incomplete");
         assert_eq!(code(&|e| e.before.clear()), "broken:incomplete");
         assert_eq!(code(&|e| e.before.push(e.before[1].clone())), "broken:incomplete");
         assert_eq!(code(&|e| e.steps[1].status = None), "broken:incomplete");
         assert_eq!(code(&|e| e.steps[0].status = None), "broken:incomplete");
-        assert_eq!(code(&|e| drop(e.steps.pop())), "broken:incomplete");
+        assert_eq!(code(&|e| e.steps.truncate(3)), "broken:incomplete");
         assert_eq!(code(&|e| e.end = Some(4)), "broken:incomplete");
         assert_eq!(code(&|e| e.ending = Some(Ending::HelperGone)), "broken:died");
     }
@@ -541,6 +550,17 @@ mod tests {
         assert_eq!(code(|e, _| e.terminal_complete = false), "broken:incomplete");
         assert_eq!(code(|e, _| e.ending = None), "broken:incomplete");
         assert_eq!(code(|e, _| e.ending = Some(Ending::Signalled(9))), "broken:died");
+        let complains = |kind, text: &str, full: bool| {
+            code(|e, _| {
+                e.splats = vec![Splat { kind, line: text.into(), number: 1, report: Vec::new() }];
+                e.disk_trouble = full.then(|| "no space".into());
+                e.transcript.push_str("ls: Input/output error\n");
+            })
+        };
+        let error = "EXT4-fs error (device ubda): ext4_find_entry";
+        assert_eq!(complains(SplatKind::FilesystemError, error, true), "broken:host");
+        assert_eq!(complains(SplatKind::FilesystemError, error, false), "fail:splat");
+        assert_eq!(complains(SplatKind::Oops, "Oops", true), "fail:splat");
         assert_eq!(code(|e, _| e.ending = Some(Ending::Exited(1))), "broken:died");
         assert_eq!(code(|e, _| e.ending = Some(Ending::HelperGone)), "broken:died");
         assert_eq!(code(|e, _| e.steps[1].shell_gone = true), "broken:shell-gone");

@@ -1,7 +1,8 @@
 //! What a case cannot do without, held against a kernel: a reason to skip, or nothing.
 
 use crate::kernel::{Kconfig, Kernel, Value};
-use crate::manifest::{Action, Backend, Case, Clock, MachineOp, Result};
+use crate::manifest::{Action, Backend, Case, Clock, MachineOp, Result, ShareMode};
+use crate::sandbox::Isolation;
 
 /// Why `case` cannot run on `kernel`; `None` where it can.
 ///
@@ -64,6 +65,21 @@ fn cannot(op: &MachineOp, backend: Backend, config: &Kconfig) -> Option<String> 
         (MachineOp::Sysrq(_), Backend::Qemu) => None,
         _ => Some(format!("\"{op}\": disks that come, go and grow are not there yet")),
     }
+}
+
+/// Why these walls cannot hold a guest of `case` to what it declares; `None` where they can.
+///
+/// Under `landlock` a share is read-only: Landlock governs neither chmod nor chown, and a machine that
+/// may write a folder would have to be allowed both for the guest to see what it does elsewhere.
+pub fn unheld(case: &Case, isolation: Isolation) -> Option<String> {
+    let writable = case.machine.shares.iter().find(|share| share.mode == ShareMode::Rw)?;
+    (isolation == Isolation::Landlock).then(|| {
+        format!(
+            "its share {} is writable, and isolation landlock has none that are (lab doctor says \
+             what isolation full wants)",
+            writable.guest.display()
+        )
+    })
 }
 
 /// Modules that a case's kconfig symbols stand for on this kernel, then those that it names.

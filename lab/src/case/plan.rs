@@ -1,11 +1,12 @@
 //! What one run does, effective and complete: serialisable, so that `lab runs again` does the same.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
 use crate::machine::Isolation;
-use crate::manifest::{Case, KernelSpec, Twin};
+use crate::manifest::{Case, KernelSpec, Provider, Twin};
 
 /// A case with one value for each of its parameters.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -65,6 +66,31 @@ pub struct RunPlan {
     pub cmdline: Vec<String>,
     /// Keep the disks' files in the run's folder.
     pub keep_disks: bool,
+}
+
+impl RunPlan {
+    /// The plan with each path of the host as `change` gives it: a bundle's are relative to the
+    /// project, so that it can be unpacked anywhere.
+    pub fn with_paths(mut self, change: &dyn Fn(&Path) -> PathBuf) -> Self {
+        let case = &mut self.instance.case;
+        case.dir = change(&case.dir);
+        case.files.values_mut().for_each(|file| *file = change(file));
+        case.machine.shares.iter_mut().for_each(|share| share.host = change(&share.host));
+        let text = |path: &str| change(Path::new(path)).to_string_lossy().into_owned();
+        match &mut self.kernel.spec.provider {
+            Provider::Path { path } => *path = change(path),
+            Provider::Source { source, .. } if source.starts_with("debian:") => {}
+            Provider::Source { source, .. } => {
+                *source = match source.strip_prefix("git:").and_then(|it| it.rsplit_once('#')) {
+                    Some((path, _)) if path.contains("://") => source.clone(),
+                    Some((path, rev)) => format!("git:{}#{rev}", text(path)),
+                    None => text(source),
+                }
+            }
+            Provider::Debian { .. } => {}
+        }
+        self
+    }
 }
 
 impl Instance {

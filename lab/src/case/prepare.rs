@@ -11,10 +11,15 @@ use super::plan::{Instance, PlannedKernel, RunPlan, TwinOf, default_cmdline};
 use crate::image::{self, Extra, Image};
 use crate::kernel::{Kernel, Kernels};
 use crate::machine::{Isolation, Machine, MachinePlan, disk, room, uml::Uml};
-use crate::manifest::{Backend, Diagnostic, ImageSpec, KernelSpec, Project, Result};
+use crate::manifest::{Backend, Detector, Diagnostic, ImageSpec, KernelSpec, Project, Result};
+use crate::sandbox::Walls;
 
 /// Where a run's disks are, in its folder.
 pub const DISKS: &str = "disks";
+
+/// What a UML process has beside guest memory: its image's data, stacks, the C library's heap. Debian's
+/// kernels take 4 to 30 MiB of it.
+const PRIVATE_MEMORY: u64 = 256 << 20;
 
 /// Where things are made and kept, and under which rules: handed in, never looked up.
 #[derive(Debug)]
@@ -28,7 +33,7 @@ pub struct Workshop {
     /// A folder for what lives only as long as a run.
     pub runtime: PathBuf,
     /// How machines are kept from the host.
-    pub isolation: Isolation,
+    pub walls: Walls,
     /// Keep the disks of runs.
     pub keep_disks: bool,
 }
@@ -84,6 +89,10 @@ impl Workshop {
             std::fs::create_dir_all(&path).map_err(|e| Diagnostic::io("make", &path, &e))?;
         }
         let mut cmdline = default_cmdline(case);
+        // A line of /dev/kmsg looks like the kernel's own on the console, so that what user space
+        // writes there would be believed. A case that wants its words in the log may take this
+        // back; they are then taken for the kernel's.
+        cmdline.push("printk.devkmsg=off".into());
         cmdline.extend(kernel.cmdline.iter().chain(&case.machine.cmdline).cloned());
         // Last, so that nothing takes them back: splats are known by printk's stamp, and a level
         // that hides warnings would make a silent kernel look like a healthy one.
@@ -114,7 +123,7 @@ impl Workshop {
             },
             image: image.digest.clone(),
             programs,
-            isolation: self.isolation,
+            isolation: self.walls.isolation,
             cmdline: cmdline.clone(),
             keep_disks: self.keep_disks,
         };
@@ -129,7 +138,11 @@ impl Workshop {
             cmdline,
             disks,
             shares: case.machine.shares.clone(),
-            isolation: self.isolation,
+            isolation: self.walls.isolation,
+            private_memory: kernel
+                .detectors()
+                .is_ok_and(|detectors| !detectors.contains(&Detector::Kasan))
+                .then_some(PRIVATE_MEMORY),
             scratch: scratch.to_path_buf(),
         };
         Ok(Prepared { plan, machine, modules: needs::modules(case, kernel)?, image })
@@ -146,7 +159,7 @@ impl Workshop {
             ))
             .help("lower [machine] memory, or run fewer at once with -j"));
         }
-        if self.isolation == Isolation::Off {
+        if self.walls.isolation != Isolation::Full {
             let free = room::free_space(Path::new("/dev/shm"))?;
             if memory > free {
                 return Err(Diagnostic::trouble(format!(

@@ -79,6 +79,11 @@ impl Selection {
     }
 }
 
+/// Each of `requests` so many times, round by round: what they share is between the repetitions.
+pub fn repeated(requests: &[Request], times: u32) -> Vec<Request> {
+    (0..times).flat_map(|_| requests.iter().cloned()).collect()
+}
+
 /// The changed copy of a case that its twin `index` describes.
 fn twin(
     project: &Project,
@@ -136,12 +141,17 @@ impl Request {
     }
 }
 
+/// A time as the names of runs begin with it, in UTC: `20261129-200226`.
+pub fn run_stamp(at: SystemTime) -> String {
+    let text = humantime::format_rfc3339_seconds(at).to_string();
+    let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+    let (day, time) = digits.split_at(8);
+    format!("{day}-{time}")
+}
+
 /// `STAMP-CASE[.a-1]@KERNEL`: sorts by time, and says what it is.
 pub(super) fn run_name(request: &Request) -> String {
-    let now = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
-    let stamp: String = now.chars().filter(char::is_ascii_digit).collect();
-    let (day, time) = stamp.split_at(8);
-    let mut name = format!("{day}-{time}-{}", request.instance.case.name);
+    let mut name = format!("{}-{}", run_stamp(SystemTime::now()), request.instance.case.name);
     for (key, value) in &request.instance.params {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '_' };
         name.push_str(&format!(".{key}-{}", value.chars().map(plain).collect::<String>()));

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::choose::Variation;
+use crate::machine::Isolation;
 
 /// A kernel test lab for filesystems and block stacks.
 ///
@@ -69,6 +70,14 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<KernelCommand>,
     },
+    /// Free what is no longer needed: runs beyond [runs] of lab.toml, what killed labs left, images
+    /// that nobody used for long; with --kernels also kernels and what they are built from.
+    ///
+    /// What a running lab uses always stays. The cache is shared by all projects of a user: whatever
+    /// was used within --days stays, whoever used it, and so does what lab.toml of this project
+    /// names, however old it is, unless --all is given. What goes is fetched or built again when it
+    /// is wanted. Runs: the newest always stays; `lab runs bundle` keeps one for good.
+    Gc(GcArgs),
     /// Look whether this host has what the lab needs, and how to get it.
     Doctor {
         /// As JSON.
@@ -107,6 +116,14 @@ pub struct RunArgs {
     /// At most so many runs at once; by default as many as there are cores.
     #[arg(short, long, value_name = "N")]
     pub jobs: Option<usize>,
+    /// Do every run N times, in N rounds, and count the outcomes: for failures that come and go.
+    /// Writes no transcripts for review where N is more than 1.
+    #[arg(long, value_name = "N", default_value_t = 1, conflicts_with = "each_patch")]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..))]
+    pub repeat: u32,
+    /// Start no more runs once one has failed or is broken.
+    #[arg(long, conflicts_with = "each_patch")]
+    pub fail_fast: bool,
     /// Only cases with this tag. Those tagged slow run only so, or when named.
     #[arg(long = "tag", value_name = "TAG", value_delimiter = ',')]
     pub tags: Vec<String>,
@@ -128,21 +145,33 @@ pub struct RunArgs {
     /// More programs of the host for a one-off command; its own first word is found by itself.
     #[arg(long = "with", value_name = "PROGRAM", requires = "command")]
     pub programs: Vec<String>,
-    /// How machines are kept from the host.
-    #[arg(long, value_name = "LEVEL", default_value = "full")]
-    pub sandbox: Sandbox,
+    /// How machines are kept from the host; by default as well as this host can.
+    #[arg(long, value_name = "LEVEL")]
+    pub sandbox: Option<Sandbox>,
     /// One command in place of cases: a single word is shell text, several are quoted for you.
     #[arg(last = true, value_name = "CMD")]
     pub command: Vec<String>,
 }
 
-/// How machines are kept from the host.
+/// How machines are kept from the host. Recorded with every run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Sandbox {
-    /// Namespaces and a private root.
+    /// Namespaces and a private root: the only level that carries the promise.
     Full,
-    /// None: guest root on UML is you. Recorded with every run.
+    /// Landlock and a filter of system calls, where namespaces are refused: weak.
+    Landlock,
+    /// None: guest root on UML is you.
     Off,
+}
+
+impl From<Sandbox> for Isolation {
+    fn from(asked: Sandbox) -> Self {
+        match asked {
+            Sandbox::Full => Self::Full,
+            Sandbox::Landlock => Self::Landlock,
+            Sandbox::Off => Self::Off,
+        }
+    }
 }
 
 /// `lab shell`.
@@ -159,9 +188,9 @@ pub struct ShellArgs {
     /// More programs of the host.
     #[arg(long = "with", value_name = "PROGRAM")]
     pub programs: Vec<String>,
-    /// How the machine is kept from the host.
-    #[arg(long, value_name = "LEVEL", default_value = "full")]
-    pub sandbox: Sandbox,
+    /// How the machine is kept from the host; by default as well as this host can.
+    #[arg(long, value_name = "LEVEL")]
+    pub sandbox: Option<Sandbox>,
 }
 
 /// `lab accept`.
@@ -192,6 +221,23 @@ pub struct ListArgs {
     pub json: bool,
 }
 
+/// `lab gc`.
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Kernels of the store too, source trees, build folders, and module trees of your own kernels.
+    #[arg(long)]
+    pub kernels: bool,
+    /// Also kernels that lab.toml names, where they were not used for long.
+    #[arg(long, requires = "kernels")]
+    pub all: bool,
+    /// So many days without use are long; by default [cache] days of lab.toml.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=3650))]
+    pub days: Option<u32>,
+    /// Say what would go, and remove nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
 /// `lab runs ...`.
 #[derive(Debug, Subcommand)]
 pub enum RunsCommand {
@@ -211,6 +257,22 @@ pub enum RunsCommand {
         /// As JSON.
         #[arg(long)]
         json: bool,
+    },
+    /// Pack a run into one archive with everything to reproduce it: its folder, the case, lab.toml,
+    /// patches and fragments of its kernel, the image's provenance, this host's description.
+    ///
+    /// Unpacked, it is a project in which `lab runs again` does the same. Nothing of your home and
+    /// environment goes in; look at what the guest printed before you give it away.
+    Bundle {
+        /// A run's name, a part of it, or a case's; the last run by default.
+        run: Option<String>,
+        /// The archive; its ending says how it is compressed (.tar.zst, .tar.gz, .tar.xz, .tar). By
+        /// default the run's name, in the current folder.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        /// The kernel too: what boots, its configuration, modules and libraries.
+        #[arg(long)]
+        kernel: bool,
     },
     /// Run the same again, from its plan.
     Again {

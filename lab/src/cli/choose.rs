@@ -9,7 +9,7 @@ use clap::Args;
 use super::edge;
 use super::environment::Context;
 use crate::kernel::{KernelSpec, PullError, detect_tree};
-use crate::manifest::Result;
+use crate::manifest::{Diagnostic, Result};
 
 /// One-off changes of kernels from source.
 #[derive(Clone, Debug, Default, Args)]
@@ -49,6 +49,15 @@ pub fn kernels(
     }
     if !named.is_empty() || specs.is_empty() {
         specs.extend(context.project.select_kernels(&named)?.into_iter().cloned());
+    }
+    // Runs, snapshots and known failures go by the name.
+    let others = |at: usize| specs[..at].iter().map(|spec| (&spec.name, &spec.provider));
+    let double = specs.iter().enumerate().find(|(at, spec)| {
+        others(*at).any(|(name, provider)| *name == spec.name && *provider != spec.provider)
+    });
+    if let Some((_, spec)) = double {
+        return Err(Diagnostic::usage(format!("two different kernels are called {}", spec.name))
+            .help("run the case on one after the other"));
     }
     if variation.patches.is_empty() && variation.config.is_empty() {
         return Ok(specs);

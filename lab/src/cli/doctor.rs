@@ -5,11 +5,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::args::Sandbox;
 use super::edge;
 use super::environment::Context;
 use super::programs;
-use crate::machine::room;
+use crate::machine::{Isolation, Scratch, room};
 use crate::manifest::{Diagnostic, Result};
 use crate::report::text::{self, BAD, BOLD, GOOD, LOOK, paint};
 use crate::sandbox;
@@ -50,18 +49,7 @@ fn finding(
 /// # Errors
 /// The cache cannot be opened.
 pub fn doctor(context: &Context, json: bool) -> Result<u8> {
-    let findings = [
-        architecture(),
-        namespaces(context),
-        memory(),
-        shared_memory(),
-        cache(context),
-        packages(),
-        image(context),
-        cases(context),
-        kernels(context)?,
-        kvm(),
-    ];
+    let findings = findings(context)?;
     if json {
         let text = serde_json::to_string(&findings).expect("findings are plain data");
         edge::print(&format!("{text}\n"));
@@ -82,6 +70,42 @@ pub fn doctor(context: &Context, json: bool) -> Result<u8> {
     }
     let bad = findings.iter().any(|finding| finding.health == Health::Bad);
     Ok(if bad { 3 } else { 0 })
+}
+
+fn findings(context: &Context) -> Result<[Finding; 10]> {
+    Ok([
+        architecture(),
+        namespaces(context),
+        memory(),
+        shared_memory(),
+        cache(context),
+        packages(),
+        image(context),
+        cases(context),
+        kernels(context)?,
+        kvm(),
+    ])
+}
+
+/// This host as a bundle describes it: the lab, the kernel (uname(2) without the host's name), the
+/// findings.
+///
+/// # Errors
+/// The cache cannot be opened.
+pub fn host(context: &Context) -> Result<serde_json::Value> {
+    let kernel = |name: &str| {
+        let text = std::fs::read_to_string(Path::new("/proc/sys/kernel").join(name));
+        text.map(|text| text.trim().to_string()).ok()
+    };
+    Ok(serde_json::json!({
+        "lab": env!("CARGO_PKG_VERSION"),
+        "system": kernel("ostype"),
+        "release": kernel("osrelease"),
+        "version": kernel("version"),
+        "machine": std::env::consts::ARCH,
+        "processors": super::run::cores(),
+        "findings": findings(context)?,
+    }))
 }
 
 /// Prints what has to be installed for the cases; nothing where nothing has to be.
@@ -107,20 +131,36 @@ fn architecture() -> Finding {
 
 fn namespaces(context: &Context) -> Finding {
     let what = "namespaces";
-    let scratch = match tempfile::tempdir_in(&context.dirs.runtime) {
+    let scratch = match Scratch::create(&context.dirs.runtime) {
         Ok(folder) => folder,
-        Err(e) => {
+        Err(error) => {
             let fix = "set TMPDIR to a folder that can be written";
-            return finding(what, Health::Bad, format!("no temporary folder: {e}"), fix);
+            return finding(what, Health::Bad, error.message(), fix);
         }
     };
-    match sandbox::probe(scratch.path()) {
-        Ok(None) => good(
+    let probe = |isolation| match sandbox::probe(isolation, scratch.path()) {
+        Ok(refused) => refused,
+        Err(error) => Some(error.to_string()),
+    };
+    let Some(why) = probe(Isolation::Full) else {
+        return good(
             what,
             "user, mount, pid, network and ipc namespaces, mounts tried: isolation is full",
-        ),
-        Ok(Some(why)) => finding(what, Health::Bad, why, namespace_fix()),
-        Err(error) => finding(what, Health::Bad, error.to_string(), namespace_fix()),
+        );
+    };
+    match probe(Isolation::Landlock) {
+        None => {
+            let version = sandbox::landlock_version().unwrap_or_default();
+            let detail = format!(
+                "{why}; isolation is landlock (version {version} of it), which is weak: see \"The \
+                 walls\" in docs/architecture.md"
+            );
+            finding(what, Health::Limited, detail, namespace_fix())
+        }
+        Some(none) => {
+            let detail = format!("{why}; nor is isolation landlock to be had: {none}");
+            finding(what, Health::Bad, detail, namespace_fix())
+        }
     }
 }
 
@@ -157,7 +197,7 @@ fn memory() -> Finding {
     }
 }
 
-/// With namespaces each guest's memory is a tmpfs of its own; only --sandbox=off uses /dev/shm.
+/// With namespaces each guest's memory is a tmpfs of its own; the other levels use /dev/shm.
 fn shared_memory() -> Finding {
     const WANTED: u64 = 512 << 20;
     let folder = Path::new("/dev/shm");
@@ -166,13 +206,13 @@ fn shared_memory() -> Finding {
         Ok(bytes) => finding(
             "/dev/shm",
             Health::Limited,
-            format!("{} free; matters to --sandbox=off only", text::size(bytes)),
+            format!("{} free; does not matter to isolation full", text::size(bytes)),
             "mount -o remount,size=2G /dev/shm",
         ),
         Err(error) => finding(
             "/dev/shm",
             Health::Limited,
-            format!("{}; matters to --sandbox=off only", error.message()),
+            format!("{}; does not matter to isolation full", error.message()),
             "mount a tmpfs there",
         ),
     }
@@ -220,7 +260,7 @@ fn packages() -> Finding {
 fn image(context: &Context) -> Finding {
     let assembled = super::run::blank_case(context, &[]).and_then(|case| {
         let instance = crate::case::Instance::new(&case, Default::default());
-        context.workshop(Sandbox::Full, false)?.image(&context.project, &instance)
+        context.workshop(Some(Isolation::Full), false)?.image(&context.project, &instance)
     });
     match assembled {
         Ok(image) => good("image", format!("{} files of this host", image.provenance.len())),

@@ -4,16 +4,16 @@
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, OnceLock};
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 
-use super::args::Sandbox;
 use crate::case::Workshop;
+use crate::gc::Before;
 use crate::kernel::{AptSource, Kernels};
-use crate::machine::Isolation;
 use crate::manifest::{Diagnostic, Project, Result};
+use crate::sandbox::{self, Isolation};
 
 /// Where things live.
 #[derive(Clone, Debug)]
@@ -54,6 +54,7 @@ pub struct Context {
     pub project: Project,
     /// The folders.
     pub dirs: Dirs,
+    before: OnceLock<Before>,
 }
 
 impl Context {
@@ -68,7 +69,17 @@ impl Context {
         }
         let project = Project::load(start)?;
         let dirs = Dirs::from_environment(&project.root)?;
-        Ok(Self { project, dirs })
+        Ok(Self { project, dirs, before: OnceLock::new() })
+    }
+
+    /// The runs that were there before this command's first one; at the first call, what killed labs
+    /// left is cleared, and that is said.
+    pub fn before(&self) -> &Before {
+        self.before.get_or_init(|| {
+            let before = Before::look(&self.dirs.runs, &self.dirs.runtime);
+            super::gc::say_cleared(&before.cleared);
+            before
+        })
     }
 
     /// The kernels of the project.
@@ -83,10 +94,10 @@ impl Context {
     /// The place where runs are put together.
     ///
     /// # Errors
-    /// The cache cannot be opened.
-    pub fn workshop(&self, sandbox: Sandbox, keep_disks: bool) -> Result<Workshop> {
+    /// The cache cannot be opened; the isolation that is asked for cannot be had.
+    pub fn workshop(&self, asked: Option<Isolation>, keep_disks: bool) -> Result<Workshop> {
         let mut kernels = self.kernels()?;
-        if sandbox == Sandbox::Off {
+        if asked == Some(Isolation::Off) {
             kernels.isolation = Isolation::Off;
         }
         Ok(Workshop {
@@ -94,10 +105,7 @@ impl Context {
             cache: self.dirs.cache.clone(),
             runs: self.dirs.runs.clone(),
             runtime: self.dirs.runtime.clone(),
-            isolation: match sandbox {
-                Sandbox::Full => Isolation::Full,
-                Sandbox::Off => Isolation::Off,
-            },
+            walls: sandbox::choose(asked, &self.dirs.runtime)?,
             keep_disks,
         })
     }
@@ -143,6 +151,11 @@ impl Cancel {
     pub fn fd(&self) -> BorrowedFd<'_> {
         self.asked.as_fd()
     }
+}
+
+/// The user's home, for what must not name it.
+pub fn home() -> Option<PathBuf> {
+    std::env::var_os("HOME").map(PathBuf::from).filter(|home| home.is_absolute())
 }
 
 /// The folder that a command starts in.

@@ -1,16 +1,15 @@
-//! `lab kernel`: what kernels there are, and which of them are here.
-
-use serde_json::json;
+//! `lab kernel`: fetches, builds, explains and removes kernels.
 
 use super::args::{KernelCommand, Sandbox};
 use super::choose::{self, Variation};
 use super::edge;
 use super::environment::{Cancel, Context};
+use super::kernel_list;
 use super::run::format;
 use crate::kernel::{Kernel, KernelSpec, Kernels, Provider, PullError, PullProgress};
 use crate::manifest::{Diagnostic, Result};
-use crate::report::text::{self, BOLD, DIM, paint};
-use crate::report::{Reporter, Sink, Stream, What};
+use crate::report::{Reporter, Sink, Stream, What, text};
+use crate::sandbox::Isolation;
 
 /// Does what `command` says.
 ///
@@ -18,59 +17,13 @@ use crate::report::{Reporter, Sink, Stream, What};
 /// An unknown kernel, no network, a package that fails verification, a kernel in use.
 pub fn kernel(context: &Context, command: KernelCommand) -> Result<u8> {
     match command {
-        KernelCommand::List { json } => list(context, json),
+        KernelCommand::List { json } => kernel_list::list(context, json),
         KernelCommand::Pull { kernels } => pull(context, &kernels),
         KernelCommand::Build { kernels, variation, sandbox } => {
             build(context, &kernels, &variation, sandbox)
         }
         KernelCommand::Config { kernel, symbol } => config(context, &kernel, symbol.as_deref()),
         KernelCommand::Rm { kernels } => remove(context, &kernels),
-    }
-}
-
-fn list(context: &Context, json: bool) -> Result<u8> {
-    let kernels = context.kernels()?;
-    let stored = kernels.store.list()?;
-    let mut rows = vec![["kernel", "release", "size", "made of"].map(|h| paint(DIM, h)).to_vec()];
-    let mut objects = Vec::new();
-    for spec in context.project.kernels.values() {
-        let here = stored.iter().rfind(|k| k.wanted_as.iter().any(|p| p.same_wish(&spec.provider)));
-        let default = context.project.default_kernels.contains(&spec.name);
-        let files = match json {
-            true => kernels.store.find(spec)?.map(|kernel| (kernel.boot, kernel.modules)),
-            false => None,
-        };
-        objects.push(json!({
-            "boot": files.as_ref().map(|(boot, _)| boot),
-            "modules": files.as_ref().and_then(|(_, modules)| modules.as_ref()),
-            "name": spec.name,
-            "default": default,
-            "release": here.map(|k| k.release.clone()),
-            "bytes": here.map(|k| k.bytes),
-            "key": here.map(|k| k.key.to_string()),
-            "provider": spec.provider,
-            "origin": here.map(|k| k.origin.clone()),
-        }));
-        rows.push(vec![
-            paint(BOLD, &spec.name),
-            here.map_or_else(|| paint(DIM, "not here"), |k| k.release.clone()),
-            here.map_or_else(String::new, |k| text::size(k.bytes)),
-            here.map_or_else(|| made_of(spec), |k| k.origin.to_string()),
-        ]);
-    }
-    if json {
-        edge::print(&format!("{}\n", json!(objects)));
-    } else {
-        edge::print(&text::columns(&rows));
-    }
-    Ok(0)
-}
-
-fn made_of(spec: &KernelSpec) -> String {
-    match &spec.provider {
-        Provider::Debian { suite, package } => format!("{suite}/{package}"),
-        Provider::Source { source, .. } => source.clone(),
-        Provider::Path { path } => path.display().to_string(),
     }
 }
 
@@ -91,7 +44,15 @@ fn build(
             "lab kernel pull fetches prebuilt kernels; lab kernel list says which is which",
         ));
     }
-    let kernels = context.workshop(sandbox, false)?.kernels;
+    let mut kernels = context.kernels()?;
+    kernels.isolation = match sandbox {
+        Sandbox::Full => Isolation::Full,
+        Sandbox::Off => Isolation::Off,
+        Sandbox::Landlock => {
+            return Err(Diagnostic::usage("make runs behind full walls or none, not landlock's")
+                .help("leave --sandbox out: where full walls are refused, it runs without"));
+        }
+    };
     obtain_all(&kernels, &specs)
 }
 

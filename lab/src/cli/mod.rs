@@ -2,12 +2,15 @@
 //! codes.
 
 mod args;
+mod bundle;
 mod cases;
 mod choose;
 mod doctor;
 mod edge;
 mod environment;
+mod gc;
 mod kernel;
+mod kernel_list;
 mod programs;
 mod review;
 mod run;
@@ -20,6 +23,8 @@ use clap::{CommandFactory, Parser};
 
 pub use args::Cli;
 use args::{Command, KernelCommand, RunsCommand};
+#[cfg(any(test, fuzzing))]
+pub(crate) use edge::paragraph;
 pub use environment::{Cancel, Dirs};
 
 use crate::manifest::Result;
@@ -72,6 +77,7 @@ fn dispatch(cli: Cli) -> Result<u8> {
         Command::Kernel { command } => {
             kernel::kernel(&context()?, command.unwrap_or(KernelCommand::List { json: false }))
         }
+        Command::Gc(args) => gc::gc(&context()?, &args),
         Command::Doctor { packages: true, .. } => doctor::packages_to_install(&context()?),
         Command::Doctor { json, .. } => doctor::doctor(&context()?, json),
         Command::Completions { shell } => {

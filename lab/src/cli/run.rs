@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use super::args::RunArgs;
 use super::choose;
 use super::edge;
 use super::environment::{Cancel, Context};
-use crate::case::{Dispatcher, Instance, Options, Request, Selection, Workshop, judge};
+use crate::case::{Dispatcher, Instance, Options, Request, Selection, Workshop, judge, repeated};
 use crate::manifest::{
     Action, Case, Diagnostic, KernelSpec, MachineSpec, Needs, Result, StatusRule, Step,
 };
@@ -57,12 +57,15 @@ pub fn run(context: &Context, args: RunArgs) -> Result<u8> {
         edge::print(&dry(&requests));
         return Ok(0);
     }
-    let workshop = context.workshop(args.sandbox, args.keep_disks)?;
+    let requests = repeated(&requests, args.repeat);
+    let workshop = context.workshop(args.sandbox.map(Into::into), args.keep_disks)?;
     let format = format(args.json);
     let options = Options {
         jobs: args.jobs.unwrap_or_else(cores),
-        pending: !args.no_pending,
+        // A transcript that comes and goes is nothing to accept.
+        pending: !args.no_pending && args.repeat == 1,
         fail_flaky: false,
+        fail_fast: args.fail_fast,
     };
     perform(context, &workshop, options, format, |dispatcher| match &series {
         Some(series) => series::walk(dispatcher, series, &requests),
@@ -94,6 +97,7 @@ pub fn perform(
     what: impl FnOnce(&Dispatcher<'_>) -> Result<u8>,
 ) -> Result<u8> {
     let cancel = Cancel::install()?;
+    let before = context.before();
     let (reporter, events) = Reporter::start(format);
     let stream = Stream::new(events);
     let outcome = what(&Dispatcher {
@@ -107,6 +111,9 @@ pub fn perform(
     });
     drop(stream);
     reporter.finish();
+    for freed in before.bound(&context.project.bounds, SystemTime::now()) {
+        tracing::debug!(run = freed.what, why = %freed.why, "removed");
+    }
     outcome
 }
 

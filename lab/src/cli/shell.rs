@@ -15,9 +15,11 @@ use super::choose;
 use super::edge;
 use super::environment::{Cancel, Context};
 use super::run::blank_case;
-use crate::case::{DISKS, Instance, RunFolder, missing, new_nonce, start};
+use crate::case::{DISKS, Instance, RunFolder, missing, new_nonce, start, unheld};
 use crate::console::{Session, attach};
+use crate::machine::Scratch;
 use crate::manifest::{Diagnostic, Result};
+use crate::sandbox;
 
 /// Boots the machine and ties this terminal to it; the shell's status is the exit code.
 ///
@@ -38,20 +40,24 @@ pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
     let params = case.instances().into_iter().next().unwrap_or_default();
     let instance = Instance::new(&case, params);
 
-    let workshop = context.workshop(args.sandbox, false)?;
+    let workshop = context.workshop(args.sandbox.map(Into::into), false)?;
+    workshop.walls.note().iter().for_each(|note| edge::aside(&format!("note: {note}")));
     let cancel = Cancel::install()?;
     let kernel = match super::kernel::obtain(&workshop.kernels, spec, &cancel) {
         Err(_) if cancel.flag.load(Ordering::SeqCst) => return Ok(130),
         obtained => obtained?,
     };
+    let refused = unheld(&case, workshop.walls.isolation);
+    if let Some(why) = &refused {
+        return Err(Diagnostic::trouble(why.clone()).help("--sandbox=off runs it without walls"));
+    }
     if let Some(why) = missing(&case, &kernel)? {
         edge::aside(&format!("note: the case itself would be skipped: {why}"));
     }
+    kernel.mark_used();
+    context.before();
     let image = workshop.image(project, &instance)?;
-    let scratch = tempfile::Builder::new()
-        .prefix("lab-")
-        .tempdir_in(&workshop.runtime)
-        .map_err(|e| Diagnostic::io("make a folder in", &workshop.runtime, &e))?;
+    let scratch = Scratch::create(&workshop.runtime)?;
     let folder = RunFolder::create(&workshop.runs, &format!("shell@{}", spec.name))?;
     let folders = (folder.path(), scratch.path());
     let prepared =
@@ -106,12 +112,11 @@ pub fn shell(context: &Context, args: &ShellArgs) -> Result<u8> {
         Session::Interrupted => Ok(130),
         Session::Trouble(what) => died(format!("the guest could not be prepared: {what}")),
         // There was no kernel whose log could tell more.
-        Session::Died(how) if how.contains("user namespaces are refused") => {
+        Session::Died(how) if sandbox::REFUSALS.iter().any(|refused| how.contains(refused)) => {
             let _ = std::fs::remove_dir_all(folder.path());
-            let what = "the machine did not start: user namespaces are refused here";
             let way_out = "`lab doctor` says what switches them off, and --sandbox=off runs \
                            without walls";
-            Err(Diagnostic::trouble(what).help(way_out))
+            Err(Diagnostic::trouble(format!("the machine died: {how}")).help(way_out))
         }
         Session::Died(how) => died(format!("the machine died: {how}")),
     }

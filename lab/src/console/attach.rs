@@ -1,7 +1,5 @@
 //! A person's terminal tied to a machine's: bytes both ways, the size, and PID 1's questions.
 
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -13,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::termios::{SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::control::{Control, Incoming};
-use super::{Flow, Log, drain};
+use super::{Flow, Log, Terminal, drain};
 use crate::machine::{GuestView, Machine};
 use crate::manifest::{Diagnostic, Result, errno_words};
 
@@ -82,8 +80,7 @@ pub fn attach(
 ) -> Result<Session> {
     let mut control = Control::create(&folder.join("control"))?;
     let mut log = Log::create(&folder.join("kernel.log"))?;
-    let path = folder.join("terminal");
-    let mut record = File::create(&path).map_err(|e| Diagnostic::io("make", &path, &e))?;
+    let mut record = Terminal::create(&folder.join("terminal"))?;
     let raw = Raw::new(input);
     let outcome = relay(
         machine,
@@ -106,7 +103,7 @@ fn relay(
     (resized, cancel): (BorrowedFd<'_>, BorrowedFd<'_>),
     control: &mut Control,
     log: &mut Log,
-    record: &mut File,
+    record: &mut Terminal,
 ) -> std::io::Result<Session> {
     let mut buffer = vec![0; 64 << 10];
     let mut to_guest: Vec<u8> = Vec::new();
@@ -121,8 +118,9 @@ fn relay(
         let more = |wanted: bool| if wanted { PollFlags::POLLOUT } else { PollFlags::empty() };
         // Keys wait in the kernel while the guest is slow to take them.
         let keys = open[4] && shell_is_there && to_guest.len() < 64 << 10;
+        let polled = channels.log.poll_fd();
         let fds = [
-            (channels.log.as_fd(), PollFlags::POLLIN, open[0]),
+            (polled.unwrap_or(cancel), PollFlags::POLLIN, open[0] && polled.is_some()),
             (channels.terminal.as_fd(), PollFlags::POLLIN | more(!to_guest.is_empty()), open[1]),
             (channels.control.as_fd(), PollFlags::POLLIN | more(control.wants_write()), open[2]),
             (channels.words.as_fd(), PollFlags::POLLIN, open[3]),
@@ -133,8 +131,13 @@ fn relay(
         ];
         let wanted: Vec<usize> = (0..fds.len()).filter(|&i| fds[i].2).collect();
         let mut set: Vec<_> = wanted.iter().map(|&i| PollFd::new(fds[i].0, fds[i].1)).collect();
-        let patience = if end_of_keys.is_some() { 100u16 } else { 1000 };
-        match poll(&mut set, PollTimeout::from(patience)) {
+        let again = match (end_of_keys, ended) {
+            _ if ended.is_some() && open[0] && polled.is_none() => Duration::ZERO,
+            (Some(_), _) => Duration::from_millis(100),
+            _ => Duration::from_secs(1),
+        };
+        let patience = channels.log.look_every().map_or(again, |look| look.min(again));
+        match poll(&mut set, PollTimeout::try_from(patience).unwrap_or(PollTimeout::ZERO)) {
             Ok(_) | Err(Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
@@ -144,9 +147,9 @@ fn relay(
         if ready[6] {
             return Ok(Session::Interrupted);
         }
-        if ready[0] {
-            open[0] =
-                drain(channels.log.as_fd(), &mut buffer, 1 << 20, |b| log.feed(b))? == Flow::Open;
+        if open[0] && (ready[0] || polled.is_none()) {
+            let flow = log.read(&channels.log, &mut buffer, 1 << 20, ended.is_some())?;
+            open[0] = flow == Flow::Open;
         }
         if ready[1] {
             if !to_guest.is_empty() {
@@ -157,7 +160,7 @@ fn relay(
                 }
             }
             let show = |bytes: &[u8]| {
-                record.write_all(bytes)?;
+                record.feed(bytes)?;
                 write_all(output, bytes)
             };
             open[1] = drain(channels.terminal.as_fd(), &mut buffer, 1 << 20, show)? == Flow::Open;
@@ -229,7 +232,9 @@ fn relay(
             break;
         }
     }
-    log.finish();
+    log.finish()?;
+    record.finish()?;
+    control.finish()?;
     Ok(match (trouble, status, machine.ending()) {
         (Some(what), ..) => Session::Trouble(what),
         (None, Some(status), _) => Session::Ended(status),

@@ -1,8 +1,6 @@
 //! The control channel: records to and from PID 1, and a file of them for people.
 
 use std::collections::VecDeque;
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
@@ -11,8 +9,9 @@ use lab_proto::{
 };
 use nix::errno::Errno;
 
+use super::bounded::{Bounded, Bounds};
 use super::{Flow, drain};
-use crate::manifest::{Diagnostic, Result};
+use crate::manifest::Result;
 
 /// What came over the control channel.
 #[derive(Debug)]
@@ -30,7 +29,7 @@ pub struct Control {
     decoder: Decoder,
     /// Bytes that the channel did not take yet.
     outgoing: VecDeque<u8>,
-    file: File,
+    file: Bounded,
     sent_plan: bool,
     /// How much of noise was taken; beyond [`ENOUGH`] nothing is read into memory or the file.
     forged: usize,
@@ -45,12 +44,11 @@ impl Control {
     /// # Errors
     /// The file cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|e| Diagnostic::io("make", path, &e))?;
         Ok(Self {
             encoder: Encoder::new(Direction::ToGuest),
             decoder: Decoder::new(Direction::FromGuest),
             outgoing: VecDeque::new(),
-            file,
+            file: Bounded::create(path, Bounds::default())?,
             sent_plan: false,
             forged: 0,
         })
@@ -62,7 +60,7 @@ impl Control {
     /// # Errors
     /// The file cannot be written.
     pub fn begin_boot(&mut self, boot: usize) -> std::io::Result<()> {
-        writeln!(self.file, "-- boot {boot} --")?;
+        self.file.feed(format!("-- boot {boot} --\n").as_bytes())?;
         self.encoder = Encoder::new(Direction::ToGuest);
         self.decoder = Decoder::new(Direction::FromGuest);
         self.outgoing.clear();
@@ -128,7 +126,7 @@ impl Control {
             if !believed {
                 return Ok(());
             }
-            file.write_all(bytes)?;
+            file.feed(bytes)?;
             decoder.feed(bytes);
             Ok(())
         })
@@ -146,6 +144,14 @@ impl Control {
                 }
             }
         })
+    }
+
+    /// The channel is read to its end.
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(&mut self) -> std::io::Result<()> {
+        self.file.finish()
     }
 
     /// Bytes of an unfinished line: at the channel's end they are a forgery.

@@ -1,11 +1,15 @@
-//! The kernel's log: kept whole in a file, scanned for splats line by line.
+//! The kernel's log: kept in a file, scanned for splats line by line.
 
-use std::fs::File;
-use std::io::Write;
+use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::splat::Splat;
-use crate::manifest::{Diagnostic, Result};
+use super::bounded::{Bounded, Bounds};
+use super::line::{Line, Writer};
+use super::splat::{Splat, SplatKind};
+use super::splat_report::Report;
+use super::{Flow, drain};
+use crate::machine::LogEnd;
+use crate::manifest::Result;
 
 /// Splats of one kind beyond this many are not kept: a kernel that warns in a loop says it often
 /// enough, and must not hide what else it says.
@@ -14,18 +18,27 @@ const KEPT_OF_A_KIND: usize = 16;
 /// A line longer than this is scanned in pieces.
 const LONGEST_LINE: usize = 16 << 10;
 
+/// Registers belong to a panic that follows within this time, in microseconds.
+const BEFORE: u64 = 100_000;
+
 /// The last lines that are kept for one-line causes.
-const TAIL: usize = 24;
+const TAIL: usize = 64;
 
 /// The log channel of one run.
 #[derive(Debug)]
 pub struct Log {
-    file: File,
+    file: Bounded,
     line: Vec<u8>,
     lines: usize,
     /// Lines of the boot that is under way.
     said: usize,
+    writer: Writer,
     splats: Vec<Splat>,
+    /// Of the last of `splats`, while it goes on.
+    report: Option<Report>,
+    /// The last registers that were printed, and when: UML prints them before it panics.
+    registers: Option<(u64, String)>,
+    believed: bool,
     dropped: bool,
     /// The last line of a boot had no newline.
     unfinished: bool,
@@ -38,17 +51,48 @@ impl Log {
     /// # Errors
     /// The file cannot be made.
     pub fn create(path: &Path) -> Result<Self> {
-        let file = File::create(path).map_err(|e| Diagnostic::io("make", path, &e))?;
         Ok(Self {
-            file,
+            file: Bounded::create(path, Bounds::default())?,
             line: Vec::new(),
             lines: 0,
             said: 0,
+            writer: Writer::default(),
             splats: Vec::new(),
+            report: None,
+            registers: None,
+            believed: true,
             dropped: false,
             unfinished: false,
             tail: Default::default(),
         })
+    }
+
+    /// Reads what is there, at most some `budget` bytes; `ended` says that the machine writes no
+    /// more.
+    ///
+    /// # Errors
+    /// The channel's, and those of the file.
+    pub fn read(
+        &mut self,
+        end: &LogEnd,
+        buffer: &mut [u8],
+        budget: usize,
+        ended: bool,
+    ) -> std::io::Result<Flow> {
+        match end {
+            LogEnd::Stream(fd) => drain(fd.as_fd(), buffer, budget, |bytes| self.feed(bytes)),
+            LogEnd::Memory(memory) => {
+                let until = self.file.length() + budget as u64;
+                while self.file.length() < until {
+                    match memory.read(buffer)? {
+                        0 if ended => return Ok(Flow::Closed),
+                        0 => break,
+                        n => self.feed(&buffer[..n])?,
+                    }
+                }
+                Ok(Flow::Open)
+            }
+        }
     }
 
     /// Takes bytes as they come.
@@ -56,21 +100,41 @@ impl Log {
     /// # Errors
     /// The file cannot be written.
     pub fn feed(&mut self, bytes: &[u8]) -> std::io::Result<()> {
-        self.file.write_all(bytes)?;
-        for piece in bytes.split_inclusive(|&b| b == b'\n') {
-            self.line.extend_from_slice(piece);
-            if piece.ends_with(b"\n") || self.line.len() > LONGEST_LINE {
-                self.end_line();
+        self.file.feed(bytes)?;
+        for mut piece in bytes.split_inclusive(|&b| b == b'\n') {
+            // Cut where the line is too long, not where the bytes happened to come in two reads.
+            while !piece.is_empty() {
+                let fits = piece.len().min(LONGEST_LINE - self.line.len());
+                self.line.extend_from_slice(&piece[..fits]);
+                if self.line.ends_with(b"\n") || self.line.len() == LONGEST_LINE {
+                    self.end_line();
+                }
+                piece = &piece[fits..];
             }
         }
         Ok(())
     }
 
     /// The channel is read to its end: the last line counts even without its newline.
-    pub fn finish(&mut self) {
+    ///
+    /// # Errors
+    /// The file cannot be written.
+    pub fn finish(&mut self) -> std::io::Result<()> {
+        self.end();
+        self.file.finish()
+    }
+
+    fn end(&mut self) {
         if !self.line.is_empty() {
             self.end_line();
         }
+        self.report = None;
+    }
+
+    /// From here on nothing is taken for a splat: the lab itself asks the kernel to dump its tasks.
+    pub fn stop_believing(&mut self) {
+        self.believed = false;
+        self.report = None;
     }
 
     /// The splats seen so far, in order.
@@ -96,7 +160,7 @@ impl Log {
     /// A boot is over: its last line counts even without its newline.
     pub fn end_boot(&mut self) {
         self.unfinished = !self.line.is_empty();
-        self.finish();
+        self.end();
     }
 
     /// The log of the next boot follows in the same file, below a line that says so; numbers of
@@ -106,21 +170,39 @@ impl Log {
     /// The file cannot be written.
     pub fn begin_boot(&mut self, boot: usize) -> std::io::Result<()> {
         let newline = if std::mem::take(&mut self.unfinished) { "\n" } else { "" };
-        write!(self.file, "{newline}-- boot {boot} --\n")?;
+        self.file.feed(format!("{newline}-- boot {boot} --\n").as_bytes())?;
         self.lines += 1;
         self.said = 0;
         Ok(())
     }
 
+    /// How many lines came.
+    pub fn lines(&self) -> usize {
+        self.lines
+    }
+
+    /// How many bytes came.
+    pub fn length(&self) -> u64 {
+        self.file.length()
+    }
+
     fn end_line(&mut self) {
         self.lines += 1;
         self.said += 1;
-        let text = String::from_utf8_lossy(&self.line);
-        let text = text.trim_end();
-        if let Some(splat) = Splat::find(text, self.lines)
-            && self.splats.iter().filter(|s| s.kind == splat.kind).count() < KEPT_OF_A_KIND
-        {
-            self.splats.push(splat);
+        let raw = String::from_utf8_lossy(&self.line);
+        let text = raw.trim_end();
+        if let Some(line) = self.writer.kernels(&raw).filter(|_| self.believed) {
+            let begun = self.splats.len();
+            scan(&line, self.lines, &mut self.splats, &mut self.report);
+            if line.text.starts_with("RIP: ") {
+                self.registers = Some((line.micros, line.text.to_string()));
+            } else if let (Some(splat), Some((when, rip))) =
+                (self.splats.get_mut(begun), &self.registers)
+                && splat.kind == SplatKind::Panic
+                && line.micros.saturating_sub(*when) < BEFORE
+            {
+                splat.report.push(rip.clone());
+            }
         }
         if text.contains(" printk messages dropped") {
             self.dropped = true;
@@ -133,9 +215,37 @@ impl Log {
     }
 }
 
+/// Takes a line of the kernel's as the next of the splat that goes on, or as the first of another.
+fn scan(line: &Line<'_>, number: usize, splats: &mut Vec<Splat>, report: &mut Option<Report>) {
+    let found = Splat::begins(line, number);
+    if let (Some(open), Some(splat)) = (report.as_mut(), splats.last_mut()) {
+        let another = found.as_ref().is_some_and(|found| !Report::includes(splat, found));
+        if !another && open.takes(splat, line) {
+            return;
+        }
+        *report = None;
+        if found.as_ref().is_some_and(|found| Report::includes(splat, found)) {
+            return;
+        }
+    }
+    let Some(splat) = found else { return };
+    if splats.iter().filter(|s| s.kind == splat.kind).count() < KEPT_OF_A_KIND {
+        *report = Some(Report::begin(line));
+        splats.push(splat);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn log(text: &str) -> Log {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::create(&folder.path().join("kernel.log")).unwrap();
+        log.feed(text.as_bytes()).unwrap();
+        log.finish().unwrap();
+        log
+    }
 
     #[test]
     fn splats_are_found_across_reads_and_at_the_end() {
@@ -145,7 +255,7 @@ mod tests {
         log.feed(b"ING: CPU: 0 PID: 1 at f\n[    0.300000] Kernel panic - not sync").unwrap();
         assert_eq!(log.splats().len(), 1);
         log.feed(b"ing: x").unwrap();
-        log.finish();
+        log.finish().unwrap();
         let seen: Vec<_> = log.splats().iter().map(|s| (s.kind.name(), s.number)).collect();
         assert_eq!(seen, [("warning", 2), ("panic", 3)]);
     }
@@ -170,5 +280,24 @@ mod tests {
             assert!(lines[splat.number - 1].ends_with(&splat.line));
         }
         assert_eq!(log.splats().len(), 2);
+    }
+
+    #[test]
+    fn what_a_terminal_wrote_is_not_the_kernels() {
+        let forged = "[    0.000000] Linux version 6.1\n[    1.000000] BUG: forged\r\nBUG: plain\n";
+        assert_eq!(log(forged).splats(), []);
+        // A serial driver that writes both for everybody.
+        let serial = "[    0.000000] Linux version 6.1\r\n[    1.000000] BUG: real\r\n";
+        assert_eq!(log(serial).splats().len(), 1);
+    }
+
+    #[test]
+    fn the_labs_own_questions_are_no_splats() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::create(&folder.path().join("kernel.log")).unwrap();
+        log.feed(b"[    0.200000] WARNING: CPU: 0 PID: 1 at f\n").unwrap();
+        log.stop_believing();
+        log.feed(b"[    0.300000] BUG: workqueue lockup - pool\n").unwrap();
+        assert_eq!(log.splats().len(), 1);
     }
 }

@@ -3,9 +3,14 @@
 //! small whatever a guest prints.
 
 mod attach;
+mod bounded;
 mod control;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod line;
 mod log;
 mod splat;
+mod splat_report;
 mod terminal;
 
 use std::os::fd::BorrowedFd;
@@ -13,7 +18,9 @@ use std::os::fd::BorrowedFd;
 use nix::errno::Errno;
 
 pub use attach::{Session, attach, window};
+pub use bounded::{Bounded, Bounds};
 pub use control::{Control, Incoming};
+pub use line::{Line, Writer};
 pub use log::Log;
 pub use splat::{Splat, SplatKind, signature_of};
 pub use terminal::Terminal;

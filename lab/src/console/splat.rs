@@ -1,11 +1,12 @@
 //! What a kernel prints when something is wrong with it: one table, read from the log channel
-//! only, and only from lines that printk stamped: what user space writes to the console's device
-//! carries no stamp.
+//! only, and only from lines that printk wrote.
 
 use std::sync::LazyLock;
 
 use regex::Regex;
 use serde::{Deserialize, Serialize};
+
+use super::line::Line;
 
 /// The kinds of splats. The name in kebab case is what manifests allow and reports print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -53,7 +54,7 @@ const TABLE: &[(SplatKind, &str)] = &[
     ),
     (
         SplatKind::Lockdep,
-        r"^(INFO: (lockdep is turned off|trying to register non-static key)|BUG: (MAX_LOCK|MAX_STACK|key .* not in \.data|held lock freed))",
+        r"^(\[ BUG: |INFO: (lockdep is turned off|trying to register non-static key)|BUG: (MAX_LOCK|MAX_STACK|key .* not in \.data|held lock freed))",
     ),
     (SplatKind::HungTask, r"^INFO: task \S.* blocked (for more than|in I/O wait for more than)"),
     (SplatKind::SoftLockup, r"^(watchdog: )?BUG: (soft lockup|workqueue lockup)"),
@@ -86,12 +87,6 @@ static HINT: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"(?i)panic|BUG|UBSAN|WARNING|INFO:|lockup|oops|fault|kernel|error|opcode|segment|int3|kmemleak|memory|oom|corrupt|fail").expect("valid")
 });
 
-/// Text after printk's stamp: `[    1.234567] `, with `[    T1] ` where the caller is printed.
-static STAMP: LazyLock<Regex> = LazyLock::new(|| {
-    // Anywhere in the line: user space may have left one without its end on the console.
-    Regex::new(r"\[ *\d+\.\d{6}\](?:\[ *[TC]\d+\])? ?").expect("valid")
-});
-
 /// One splat of the log.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Splat {
@@ -101,6 +96,9 @@ pub struct Splat {
     pub line: String,
     /// Number of that line in the kernel log, from 1.
     pub number: usize,
+    /// The lines after it that belong to it, without their stamps; the first 200.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub report: Vec<String>,
 }
 
 impl SplatKind {
@@ -144,12 +142,17 @@ impl SplatKind {
 impl Splat {
     /// The splat in a line of the log channel, if there is one.
     pub fn find(line: &str, number: usize) -> Option<Self> {
-        let text = &line[STAMP.find(line)?.end()..];
-        if !HINT.is_match(text) {
+        Self::begins(&Line::parse(line)?, number)
+    }
+
+    /// The splat that begins with a line of the kernel's.
+    pub(super) fn begins(line: &Line<'_>, number: usize) -> Option<Self> {
+        if !HINT.is_match(line.text) {
             return None;
         }
-        let (kind, _) = COMPILED.iter().find(|(_, pattern)| pattern.is_match(text))?;
-        Some(Self { kind: *kind, line: text.trim_end().to_string(), number })
+        let (kind, _) = COMPILED.iter().find(|(_, pattern)| pattern.is_match(line.text))?;
+        let text = line.text.trim_end().to_string();
+        Some(Self { kind: *kind, line: text, number, report: Vec::new() })
     }
 
     /// Whether one of a case's `allow` entries (`KIND` or `KIND: TEXT`) covers it. A kind may be
@@ -164,12 +167,25 @@ impl Splat {
 }
 
 /// A splat's first line with everything taken out that differs from boot to boot: numbers and
-/// addresses. Function names and source lines stay.
+/// addresses. Function names and source lines stay; where the line has neither, the function in
+/// which it happened is added, so that two faults with the same words are told apart.
 pub fn signature_of(splat: &Splat) -> String {
     static NUMBERS: LazyLock<Regex> = LazyLock::new(|| {
         Regex::new(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\b(CPU|PID|task|pid)[: ]+\S+").expect("valid")
     });
-    format!("splat:{}:{}", splat.kind.name(), NUMBERS.replace_all(&splat.line, "#"))
+    static TELLING: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"\w\+0x[0-9a-f]|\w\.[chSs]:\d").expect("valid"));
+    // The words of these name a device, a process or a count, and their stacks vary.
+    let by_words = [SplatKind::FilesystemError, SplatKind::OutOfMemory, SplatKind::Kmemleak];
+    let place = match TELLING.is_match(&splat.line) || by_words.contains(&splat.kind) {
+        true => None,
+        false => splat.place(),
+    };
+    let line = NUMBERS.replace_all(&splat.line, "#");
+    match place {
+        Some(function) => format!("splat:{}:{line} in {function}", splat.kind.name()),
+        None => format!("splat:{}:{line}", splat.kind.name()),
+    }
 }
 
 #[cfg(test)]
@@ -193,6 +209,7 @@ mod tests {
             ("WARNING: possible circular locking dependency detected", Lockdep),
             ("WARNING: suspicious RCU usage", Lockdep),
             ("WARNING: HARDIRQ-safe -> HARDIRQ-unsafe lock order detected", Lockdep),
+            ("[ BUG: Invalid wait context ]", Lockdep),
             ("INFO: task cat:48 blocked for more than 120 seconds.", HungTask),
             ("watchdog: BUG: soft lockup - CPU#0 stuck for 26s! [insmod:55]", SoftLockup),
             ("rcu: INFO: rcu_preempt self-detected stall on CPU", RcuStall),

@@ -13,6 +13,7 @@ mod search;
 mod stamp;
 mod store;
 mod tree;
+mod trim;
 
 use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
@@ -32,6 +33,8 @@ pub use provenance::Provenance;
 #[doc(hidden)]
 pub use recipe::TOOLS as GUEST_TOOLS;
 pub use recipe::{GUEST_PATH, TOOL_NAMES};
+pub use store::provenance_of;
+pub use trim::{StoredImage, abandoned, bytes, remove, stored};
 
 /// What a case adds to its image.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -31,8 +31,8 @@ pub type Lease = Arc<Flock<File>>;
 
 /// index/KEY.json: what a request led to, and what must be unchanged for it to lead there again.
 #[derive(Debug, Serialize, Deserialize)]
-struct Entry {
-    digest: String,
+pub(super) struct Entry {
+    pub digest: String,
     /// Programs and where the search found each.
     found: Vec<(String, Option<PathBuf>)>,
     inputs: Vec<Stamp>,
@@ -80,6 +80,8 @@ impl Store {
             .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o755))
             .tempdir_in(&self.root)
             .map_err(|e| Diagnostic::io("make a folder in", &self.root, &e))?;
+        // Held until it has its name: a free one proves that the lab that made it is dead.
+        let _alive = File::open(folder.path()).map(|it| Flock::lock(it, FlockArg::LockShared));
         let cpio = folder.path().join("image.cpio");
         let failed = |e| Diagnostic::io("write", &cpio, &e);
         let mut out = Hashing {
@@ -160,6 +162,8 @@ impl Store {
         let json = fs::read(folder.join("image.json")).ok()?;
         let description: Description = serde_json::from_slice(&json).ok()?;
         let cpio = folder.join("image.cpio");
+        // When it was last used, for `lab gc`. A cache that cannot be written is still a good one.
+        let _ = lease.set_modified(SystemTime::now());
         (cpio.metadata().ok()?.len() == description.size).then(|| Image {
             digest: digest.to_string(),
             cpio,
@@ -172,6 +176,13 @@ impl Store {
     fn index(&self, key: &str) -> PathBuf {
         self.root.join("index").join(format!("{key}.json"))
     }
+}
+
+/// Where each file of an image in the cache came from; `None` where it is not there any more.
+pub fn provenance_of(cache: &Path, digest: &str) -> Option<Vec<Provenance>> {
+    let file = cache.join("images").join(digest).join("image.json");
+    let description: Description = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    Some(description.provenance)
 }
 
 /// Where every file of the tree is from; texts of a manifest have no provenance but the manifest.

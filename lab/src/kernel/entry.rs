@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::KernelKey;
+use super::external::ExternalModules;
 use super::source::{KernelVersion, SourceOrigin};
 use crate::manifest::{Arch, Diagnostic, Result};
 
@@ -41,6 +42,9 @@ pub enum Origin {
         patches: Vec<String>,
         /// Patches that applied only with less context.
         fuzz: Vec<String>,
+        /// Modules of other sources in its module tree.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        modules: Vec<ExternalModules>,
     },
     /// Files of the user, used where they are.
     Path {
@@ -175,12 +179,20 @@ impl fmt::Display for Origin {
             Self::Debian { suite, package, .. } => {
                 write!(f, "{} {} ({suite})", package.package, package.version)
             }
-            Self::Source { source, version, patches, .. } => {
+            Self::Source { source, version, patches, modules, .. } => {
                 write!(f, "{version} from {source}")?;
-                match patches.len() {
-                    0 => Ok(()),
-                    1 => write!(f, " with {}", patches[0]),
-                    n => write!(f, " with {n} patches"),
+                let names = modules.iter().flat_map(|m| &m.names).map(String::as_str);
+                let names = names.collect::<Vec<_>>().join(", ");
+                let with = match patches.len() {
+                    0 => None,
+                    1 => Some(patches[0].clone()),
+                    n => Some(format!("{n} patches")),
+                };
+                match (with, names.as_str()) {
+                    (None, "") => Ok(()),
+                    (Some(patches), "") => write!(f, " with {patches}"),
+                    (None, names) => write!(f, " with the modules {names}"),
+                    (Some(patches), names) => write!(f, " with {patches} and the modules {names}"),
                 }
             }
             Self::Path { path, git: Some(git) } => write!(f, "{} ({git})", path.display()),
@@ -204,7 +216,7 @@ pub(super) fn write_whole(file: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Bytes that a file or a tree takes on the disk.
-pub(super) fn disk_usage(path: &Path) -> io::Result<u64> {
+pub(crate) fn disk_usage(path: &Path) -> io::Result<u64> {
     let meta = path.symlink_metadata()?;
     let mut bytes = meta.blocks() * 512;
     if meta.is_dir() {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use super::build::{Recipe, several};
+use super::external;
+use super::path::packed::Packed;
 use super::source::Sources;
+use super::tool::Watch;
 use super::{
     AptSource, KconfigTree, Kernel, KernelSpec, PathKernels, Provider, PullError, PullProgress,
     Store, Target, describe, merge,
@@ -73,7 +76,8 @@ impl Kernels {
             Provider::Source { .. } => {
                 let recipe = Recipe::load(spec, &self.project)?;
                 let Some(source) = self.known_source(&recipe, cancel)? else { return Ok(None) };
-                Ok(self.store.find(&recipe.indexed(spec, &source)?)?)
+                let Some(modules) = self.known_modules(&recipe, cancel)? else { return Ok(None) };
+                Ok(self.store.find(&recipe.indexed(spec, &source, &modules)?)?)
             }
         }
     }
@@ -84,12 +88,17 @@ impl Kernels {
     /// It is no kernel, or not built.
     pub fn at_path(&self, path: &Path, cancel: &AtomicBool) -> Result<KernelSpec, PullError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let kernel = self.paths.kernel(&name, path, None, &[], cancel)?;
+        // One that was packed has its own name, and is the same kernel wherever it lies.
+        let (name, cmdline) = match Packed::read(path) {
+            Some(packed) => (packed.name, packed.cmdline),
+            None => (format!("path:{name}"), Vec::new()),
+        };
+        let kernel = self.paths.kernel(&name, path, None, &cmdline, cancel)?;
         Ok(KernelSpec {
-            name: format!("path:{name}"),
+            name,
             arch: kernel.arch,
             provider: Provider::Path { path: path.to_path_buf() },
-            cmdline: Vec::new(),
+            cmdline,
             asked: Some(format!("path:{}", path.display())),
         })
     }
@@ -140,8 +149,20 @@ impl Kernels {
         Ok(describe(symbol, config, Some(&kconfig), Some(&merged)).to_string())
     }
 
+    /// What the sources of the recipe's modules are now, unless that wants the network.
+    pub(super) fn known_modules(
+        &self,
+        recipe: &Recipe,
+        cancel: &AtomicBool,
+    ) -> Result<Option<Vec<String>>, PullError> {
+        let mut watch = Watch { progress: &mut |_| {}, cancel };
+        let identity =
+            |text: &String| external::identity(text, &self.sources, &self.apt, &mut watch);
+        recipe.modules.iter().map(identity).collect()
+    }
+
     /// What the recipe's source is now, unless that wants the network.
-    fn known_source(
+    pub(super) fn known_source(
         &self,
         recipe: &Recipe,
         cancel: &AtomicBool,

@@ -4,6 +4,10 @@
 mod build;
 mod debian;
 mod entry;
+mod external;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
+mod ingredients;
 mod kconfig;
 mod kernels;
 mod modinfo;
@@ -15,11 +19,15 @@ mod source;
 mod store;
 mod tool;
 mod tree;
+mod unused;
 
 pub use crate::manifest::{Arch, KernelSpec, Provider};
 pub use build::new_warnings;
 pub use debian::AptSource;
+pub(crate) use entry::disk_usage;
 pub use entry::{Origin, Package};
+pub use external::ExternalModules;
+pub use ingredients::Ingredients;
 pub use kconfig::{
     Asked, Description, Explanation, Fragment, Kconfig, KconfigTree, Merged, Request, Target,
     Value, describe, explain, merge, verify,
@@ -33,7 +41,10 @@ pub use pull::{PullError, PullProgress};
 pub use source::{
     KernelVersion, Source, SourceOrigin, Sources, StoredSource, Tree, kernel_version,
 };
+pub(crate) use store::lock as lock_folder;
 pub use store::{Store, StoredKernel};
+pub(crate) use tool::{Output, Watch};
+pub use unused::{Part, Stored};
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -104,6 +115,12 @@ impl Kernel {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
+    /// Notes that a run uses it, for `lab gc`: the lock of its folder gets the time. In a cache that
+    /// cannot be written nothing is noted, and nothing is removed either.
+    pub fn mark_used(&self) {
+        let _ = self._lease.set_modified(std::time::SystemTime::now());
+    }
+
     /// The means to notice its own faults that it was built with.
     ///
     /// # Errors
@@ -123,6 +140,11 @@ impl KernelKey {
         }
         // 128 bits are enough against accidents, and half as long in every path.
         Self(hash.finalize().to_hex()[..32].to_string())
+    }
+
+    /// A key as a record of ours has it.
+    pub(in crate::kernel) fn parse(text: &str) -> Option<Self> {
+        Some(Self(text.to_string())).filter(Self::is_sound)
     }
 
     /// All 32 digits.

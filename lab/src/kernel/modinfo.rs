@@ -23,13 +23,14 @@ struct Module {
 }
 
 /// Writes `modules.dep`, `modules.alias` and `modules.softdep` into `folder`
-/// (`.../modules/RELEASE`) for the modules below its `kernel`, which must not be compressed.
+/// (`.../modules/RELEASE`) for the modules below it, which must not be compressed: the kernel's own
+/// in `kernel/`, others in `updates/`.
 ///
 /// # Errors
 /// A module is not an ELF file, or an index cannot be written.
 pub fn index_modules(folder: &Path) -> Result<()> {
     let mut modules = BTreeMap::new();
-    let files = files_below(&folder.join("kernel"))?;
+    let files = files_below(folder)?;
     for file in files.iter().filter(|file| file.extension().is_some_and(|e| e == "ko")) {
         let data = std::fs::read(file).map_err(|e| Diagnostic::io("read", file, &e))?;
         let mut module = Module::parse(&data).map_err(|e| {
@@ -65,7 +66,7 @@ pub fn index_modules(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// All files below a folder, in no order.
+/// All files and links below a folder, in no order.
 pub(super) fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
     let io = |e| Diagnostic::io("read", folder, &e);
     let mut files = Vec::new();
@@ -120,6 +121,6 @@ fn load_order<'a>(
 }
 
 /// To the kernel, `-` and `_` in a module's name are the same.
-fn canonical(name: &str) -> String {
+pub(super) fn canonical(name: &str) -> String {
     name.replace('-', "_")
 }

@@ -47,6 +47,11 @@ pub enum PullProgress {
         /// Since the build began.
         seconds: u64,
     },
+    /// Modules that are no part of the kernel's tree are being built.
+    Modules {
+        /// Their source.
+        source: String,
+    },
     /// A warning of the compiler.
     Warning(String),
     /// Something worth saying once.
@@ -82,6 +87,7 @@ impl std::fmt::Display for PullProgress {
                 }
                 Ok(())
             }
+            Self::Modules { source } => write!(f, "builds the modules of {source}"),
             Self::Warning(line) | Self::Note(line) => f.write_str(line),
             Self::Copy { done, total } => write!(f, "copies {done} of {total} files"),
         }

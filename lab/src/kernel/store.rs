@@ -48,6 +48,8 @@ pub struct StoredKernel {
     pub bytes: u64,
     /// When it was made.
     pub made: SystemTime,
+    /// When a run last used it, or when it was made.
+    pub used: SystemTime,
     /// A lab is using it now.
     pub in_use: bool,
 }
@@ -92,6 +94,11 @@ impl Store {
         }
     }
 
+    /// The key that a spec leads to, without a look at the kernel.
+    pub(super) fn key_of(&self, spec: &KernelSpec) -> Result<Option<KernelKey>> {
+        Ok(self.pointer(spec)?.map(|pointer| pointer.key))
+    }
+
     /// Every kernel in the store, oldest first.
     ///
     /// # Errors
@@ -103,6 +110,7 @@ impl Store {
             let Some(entry) = Entry::read(&folder) else { continue };
             let wanted = pointers.iter().filter(|(_, p)| p.key == entry.key);
             kernels.push(StoredKernel {
+                used: used(&folder),
                 wanted_as: wanted.map(|(_, pointer)| pointer.provider.clone()).collect(),
                 in_use: matches!(lock(&folder, FlockArg::LockExclusiveNonblock), Ok(None)),
                 made: SystemTime::UNIX_EPOCH + Duration::from_secs(entry.made),
@@ -117,33 +125,53 @@ impl Store {
         Ok(kernels)
     }
 
-    /// Forgets the kernel that a spec asks for, and deletes it unless another spec leads to the
-    /// same one. Returns the bytes freed: 0 where there was nothing.
+    /// Forgets the kernel that a spec asks for (of one built here: every state of it), and deletes it
+    /// unless another spec leads to the same one. Returns the bytes freed: 0 where there was nothing.
     ///
     /// # Errors
     /// A running lab uses it; or the store cannot be written.
     pub fn remove(&self, spec: &KernelSpec) -> Result<u64> {
         let _gate = self.gate()?;
-        let Some(pointer) = self.pointer(spec)? else { return Ok(0) };
-        let folder = self.root.join(pointer.key.as_str());
-        let file = self.by_spec(spec, "json");
-        let mine = |(path, p): &(PathBuf, Pointer)| p.key == pointer.key && *path != file;
-        let shared = self.pointers()?.iter().any(mine);
-        let held = match lock(&folder, FlockArg::LockExclusiveNonblock) {
-            Ok(Some(held)) => Some(held),
-            Ok(None) => {
-                let message = format!("the kernel {} is in use by a running lab", spec.name);
-                return Err(Diagnostic::trouble(message).help("end that one first"));
+        let asks = |p: &Pointer| p.arch == spec.arch && p.provider.same_wish(&spec.provider);
+        let (mine, others): (Vec<_>, Vec<_>) =
+            self.pointers()?.into_iter().partition(|(_, pointer)| asks(pointer));
+        let mut bytes = 0;
+        for (file, pointer) in mine {
+            let folder = self.root.join(pointer.key.as_str());
+            let held = match lock(&folder, FlockArg::LockExclusiveNonblock) {
+                Ok(Some(held)) => Some(held),
+                Ok(None) => {
+                    let message = format!("the kernel {} is in use by a running lab", spec.name);
+                    return Err(Diagnostic::trouble(message).help("end that one first"));
+                }
+                // The folder is already gone.
+                Err(_) => None,
+            };
+            std::fs::remove_file(&file).map_err(|e| Diagnostic::io("remove", &file, &e))?;
+            if held.is_some() && !others.iter().any(|(_, other)| other.key == pointer.key) {
+                bytes += disk_usage(&folder).unwrap_or(0);
+                self.discard(&folder, held)?;
             }
-            // The folder is already gone.
-            Err(_) => None,
-        };
-        std::fs::remove_file(&file).map_err(|e| Diagnostic::io("remove", &file, &e))?;
-        if shared || held.is_none() {
-            return Ok(0);
+        }
+        Ok(bytes)
+    }
+
+    /// Deletes a kernel, whatever asks for it; the bytes freed, 0 where a running lab uses it or it is
+    /// not there.
+    ///
+    /// # Errors
+    /// The store cannot be written.
+    pub fn remove_key(&self, key: &KernelKey) -> Result<u64> {
+        let _gate = self.gate()?;
+        let folder = self.root.join(key.as_str());
+        let Ok(Some(held)) = lock(&folder, FlockArg::LockExclusiveNonblock) else { return Ok(0) };
+        for (file, pointer) in self.pointers()? {
+            if pointer.key == *key {
+                std::fs::remove_file(&file).map_err(|e| Diagnostic::io("remove", &file, &e))?;
+            }
         }
         let bytes = disk_usage(&folder).unwrap_or(0);
-        self.discard(&folder, held)?;
+        self.discard(&folder, Some(held))?;
         Ok(bytes)
     }
 
@@ -305,9 +333,9 @@ fn read_pointer(path: &Path) -> Result<Option<Pointer>> {
     Ok(pointer.filter(|pointer| pointer.format == FORMAT && pointer.key.is_sound()))
 }
 
-/// Locks an entry or a temporary folder; `None` if another has it, or if the folder was renamed
-/// away before the lock was ours.
-pub(super) fn lock(folder: &Path, how: FlockArg) -> io::Result<Option<Flock<File>>> {
+/// Locks an entry or a temporary folder by the file `lock` in it; `None` if another has it, or if
+/// the folder was renamed away before the lock was ours.
+pub(crate) fn lock(folder: &Path, how: FlockArg) -> io::Result<Option<Flock<File>>> {
     let path = folder.join("lock");
     let file = File::open(&path)?;
     let lock = match Flock::lock(file, how) {
@@ -318,6 +346,26 @@ pub(super) fn lock(folder: &Path, how: FlockArg) -> io::Result<Option<Flock<File
     let (mine, there) = (lock.metadata()?, path.metadata());
     let same = there.is_ok_and(|there| (there.dev(), there.ino()) == (mine.dev(), mine.ino()));
     Ok(same.then_some(lock))
+}
+
+/// When a locked folder was last used: its lock carries the time, see [`Kernel::mark_used`].
+pub(super) fn used(folder: &Path) -> SystemTime {
+    let lock = folder.join("lock").metadata().and_then(|meta| meta.modified());
+    lock.unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Deletes a locked folder `name` of `root` unless somebody uses it: the bytes freed; `None` where it
+/// is in use or not there. Out of sight first: half of it under its own name would be taken for
+/// whole.
+pub(super) fn remove_locked(root: &Path, name: &str) -> Result<Option<u64>> {
+    let folder = root.join(name);
+    let Ok(Some(_held)) = lock(&folder, FlockArg::LockExclusiveNonblock) else { return Ok(None) };
+    let bytes = disk_usage(&folder).unwrap_or(0);
+    let aside = root.join(format!("{TEMPORARY}{name}"));
+    let _ = std::fs::remove_dir_all(&aside);
+    std::fs::rename(&folder, &aside).map_err(|e| Diagnostic::io("remove", &folder, &e))?;
+    std::fs::remove_dir_all(&aside).map_err(|e| Diagnostic::io("remove", &aside, &e))?;
+    Ok(Some(bytes))
 }
 
 /// Deletes a folder that nobody has locked. What cannot be deleted now can be at the next pull.
@@ -359,6 +407,42 @@ mod tests {
 
         std::fs::write(store.by_spec(&spec, "json"), "{\"key\": \"../..\"}").unwrap();
         assert!(store.find(&spec).unwrap().is_none(), "an index file that is not one");
+    }
+
+    #[test]
+    fn removing_a_kernel_removes_every_state_of_it_and_no_variant() {
+        let cache = tempfile::tempdir().unwrap();
+        let store = Store::open(cache.path()).unwrap();
+        let built = |config: &[&str], inputs: Option<&str>| {
+            let provider = Provider::Source {
+                source: "/linux".into(),
+                kconfig: vec!["uml".into()],
+                patches: vec![],
+                config: config.iter().map(ToString::to_string).collect(),
+                modules: vec![],
+                inputs: inputs.map(String::from),
+            };
+            KernelSpec { name: "k".into(), arch: Arch::Um, provider, cmdline: vec![], asked: None }
+        };
+        let keep = |spec: &KernelSpec, key: &str| {
+            let key = KernelKey::of(&[key]);
+            let folder = store.root.join(key.as_str());
+            std::fs::create_dir_all(&folder).unwrap();
+            std::fs::write(folder.join("boot"), "x").unwrap();
+            File::create(folder.join("lock")).unwrap();
+            store.point(spec, &key).unwrap();
+            folder
+        };
+        let (old, new) = (built(&[], Some("1")), built(&[], Some("2")));
+        let gone = [keep(&old, "old"), keep(&new, "new")];
+        let shared = keep(&built(&[], Some("3")), "shared");
+        keep(&built(&["KASAN=y"], Some("4")), "shared");
+        let variant = keep(&built(&["KASAN=y"], Some("5")), "variant");
+        assert!(store.remove(&built(&[], None)).unwrap() > 0);
+        assert!(gone.iter().all(|folder| !folder.exists()));
+        assert!(shared.exists() && variant.exists());
+        assert_eq!(store.pointers().unwrap().len(), 2);
+        assert_eq!(store.remove(&built(&[], None)).unwrap(), 0);
     }
 
     #[test]

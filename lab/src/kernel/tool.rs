@@ -18,7 +18,7 @@ use super::{PullError, PullProgress};
 use crate::manifest::{Diagnostic, errno_words};
 
 /// What a pull reports to, and what may stop it.
-pub(super) struct Watch<'a> {
+pub(crate) struct Watch<'a> {
     /// Takes each piece of news.
     pub progress: &'a mut dyn FnMut(PullProgress),
     /// Set by Ctrl-C.
@@ -26,7 +26,7 @@ pub(super) struct Watch<'a> {
 }
 
 /// What a program left.
-pub(super) struct Ran {
+pub(crate) struct Ran {
     /// How it ended.
     pub status: ExitStatus,
     /// Its standard output.
@@ -37,7 +37,7 @@ pub(super) struct Ran {
 
 /// Where standard output goes.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Output {
+pub(crate) enum Output {
     /// Into `out`.
     Apart,
     /// Into `err`, in the order in which the program wrote.

@@ -9,7 +9,7 @@ use std::thread::JoinHandle;
 
 use lab_proto::{Decoder, Direction, Encoder, GuestMessage, GuestPlan, HostMessage, VERSION};
 
-use super::{Channels, Ending, GuestView, Machine};
+use super::{Channels, Ending, GuestView, LogEnd, Machine};
 use crate::manifest::{Diagnostic, MachineOp, Result};
 
 /// A machine whose guest is a closure on a thread.
@@ -79,7 +79,7 @@ impl Fake {
             ending
         });
         let channels = Channels {
-            log: OwnedFd::from(log),
+            log: LogEnd::Stream(OwnedFd::from(log)),
             terminal: OwnedFd::from(terminal),
             control: OwnedFd::from(control),
             words: OwnedFd::from(words),
@@ -185,9 +185,11 @@ impl Machine for Fake {
 
     fn kill(&mut self) {
         // A thread cannot be killed; closing its channels makes a well-written script end.
-        for fd in [&self.channels.log, &self.channels.terminal, &self.channels.control] {
+        let Channels { log, terminal, control, .. } = &self.channels;
+        for fd in [log.poll_fd(), Some(terminal.as_fd()), Some(control.as_fd())] {
             use std::os::fd::AsRawFd;
-            let _ = nix::sys::socket::shutdown(fd.as_raw_fd(), nix::sys::socket::Shutdown::Both);
+            let raw = fd.map_or(-1, |fd| fd.as_raw_fd());
+            let _ = nix::sys::socket::shutdown(raw, nix::sys::socket::Shutdown::Both);
         }
     }
 }

@@ -39,9 +39,6 @@ const MAGIC: u32 = 0xcafe_babe;
 const VERSION: u32 = 2;
 const MAX_DATA: usize = 512;
 
-/// As long as a silence that counts as a hang. A guest with interrupts off never answers.
-const PATIENCE: Duration = Duration::from_secs(5);
-
 /// The kernel drops what does not fit into our queue (net.unix.max_dgram_qlen), the word that this
 /// was all among it. After so long a pause what came is taken for all. The kernel has handled the
 /// request by then: it answers from within.
@@ -92,13 +89,14 @@ impl Mconsole {
     /// machine has ended.
     ///
     /// # Errors
-    /// There is no console (yet), the kernel refuses, it does not answer within 5 s, or the machine
-    /// ends meanwhile.
+    /// There is no console (yet), the kernel refuses, it does not answer within `patience`, or the
+    /// machine ends meanwhile.
     pub fn request(
         &mut self,
         state: &StateFolder,
         command: &str,
         ended: BorrowedFd<'_>,
+        patience: Duration,
     ) -> Result<String> {
         let trouble = |what: &str| {
             Diagnostic::trouble(format!("the machine's mconsole, asked for {command:?}, {what}"))
@@ -115,7 +113,7 @@ impl Mconsole {
 
         let mut text = Vec::new();
         let mut heard = false;
-        let mut until = Instant::now() + PATIENCE;
+        let mut until = Instant::now() + patience;
         loop {
             match self.next_reply() {
                 Ok(Some(Reply { refused, more, data })) => {
@@ -141,7 +139,7 @@ impl Mconsole {
                 return match heard {
                     true => Ok(String::from_utf8_lossy(&text).into_owned()),
                     false => {
-                        Err(trouble(&format!("did not answer within {} s", PATIENCE.as_secs())))
+                        Err(trouble(&format!("did not answer within {} s", patience.as_secs())))
                     }
                 };
             }
@@ -253,6 +251,8 @@ mod tests {
 
     use super::*;
 
+    const PATIENCE: Duration = Duration::from_secs(5);
+
     fn reply(err: u32, more: u32, text: &str) -> Vec<u8> {
         let words = [err, more, text.len() as u32 + 1];
         let mut bytes: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
@@ -290,7 +290,7 @@ mod tests {
     fn ask(replies: Vec<Vec<u8>>) -> (std::result::Result<String, String>, Vec<u8>) {
         let (mut kernel, mut mconsole, state) = kernel(replies);
         let (alive, _machine) = UnixStream::pair().unwrap();
-        let answer = mconsole.request(&state, "sysrq w", alive.as_fd());
+        let answer = mconsole.request(&state, "sysrq w", alive.as_fd(), PATIENCE);
         (answer.map_err(|e| e.to_string()), kernel.thread.take().unwrap().join().unwrap())
     }
 
@@ -329,16 +329,18 @@ mod tests {
         let (place, moved) = (kernel.folder.path().join(UMID), kernel.folder.path().join("other"));
         std::fs::rename(&place, &moved).unwrap();
         symlink(&moved, &place).unwrap();
-        let why = mconsole.request(&state, "version", alive.as_fd()).unwrap_err().to_string();
+        let why =
+            mconsole.request(&state, "version", alive.as_fd(), PATIENCE).unwrap_err().to_string();
         assert!(why.contains("is not there"), "{why}");
         std::fs::remove_file(&place).unwrap();
         std::fs::create_dir(&place).unwrap();
         symlink(moved.join("mconsole"), place.join("mconsole")).unwrap();
-        let why = mconsole.request(&state, "version", alive.as_fd()).unwrap_err().to_string();
+        let why =
+            mconsole.request(&state, "version", alive.as_fd(), PATIENCE).unwrap_err().to_string();
         assert!(why.contains("no socket"), "{why}");
         std::fs::remove_dir_all(&place).unwrap();
         std::fs::rename(&moved, &place).unwrap();
-        assert_eq!(mconsole.request(&state, "version", alive.as_fd()).unwrap(), "");
+        assert_eq!(mconsole.request(&state, "version", alive.as_fd(), PATIENCE).unwrap(), "");
         kernel.thread.take().unwrap().join().unwrap();
     }
 
@@ -348,7 +350,8 @@ mod tests {
         let (alive, machine) = UnixStream::pair().unwrap();
         drop(machine);
         let begun = Instant::now();
-        let why = mconsole.request(&state, "sysrq c", alive.as_fd()).unwrap_err().to_string();
+        let why =
+            mconsole.request(&state, "sysrq c", alive.as_fd(), PATIENCE).unwrap_err().to_string();
         assert!(why.contains("the machine ended"), "{why}");
         assert!(begun.elapsed() < PATIENCE / 2);
     }

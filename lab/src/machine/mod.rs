@@ -5,8 +5,13 @@
 
 pub mod disk;
 mod fake;
+mod layout;
+mod loader;
+mod log_end;
 mod mconsole;
+mod processes;
 pub mod room;
+mod scratch;
 pub mod uml;
 
 use std::os::fd::{BorrowedFd, OwnedFd};
@@ -18,6 +23,8 @@ use serde::{Deserialize, Serialize};
 pub use crate::manifest::MachineOp;
 pub use crate::sandbox::{Child, Ending, Isolation, Launch, RootEntry};
 pub use fake::{Fake, FakeGuest};
+pub use log_end::{LogEnd, LogMemory};
+pub use scratch::{Scratch, abandoned, remove_abandoned};
 
 use crate::manifest::{Disk, Result};
 
@@ -46,6 +53,9 @@ pub struct MachinePlan {
     pub shares: Vec<crate::manifest::Share>,
     /// How the machine is kept from the host.
     pub isolation: Isolation,
+    /// A ceiling for the private memory of each of the machine's processes, in bytes; `None` where
+    /// the kernel maps terabytes that it never touches (KASAN's shadow).
+    pub private_memory: Option<u64>,
     /// An empty folder of this run, for mount points and sockets; not below any share.
     pub scratch: PathBuf,
 }
@@ -54,7 +64,7 @@ pub struct MachinePlan {
 #[derive(Debug)]
 pub struct Channels {
     /// What the kernel prints (printk).
-    pub log: OwnedFd,
+    pub log: LogEnd,
     /// The steps' terminal, raw, both ways.
     pub terminal: OwnedFd,
     /// Records to and from PID 1.
@@ -107,6 +117,27 @@ pub trait Machine: Send {
     /// # Errors
     /// As at the first start.
     fn start_again(&mut self) -> Result<()>;
+
+    /// Asks the kernel for the state of its tasks, which it prints to its log, if it takes
+    /// interrupts still; in some seconds at most. For a machine that is killed next.
+    ///
+    /// # Errors
+    /// It does not answer, or this backend cannot ask.
+    fn ask_for_tasks(&mut self) -> Result<()> {
+        Err(crate::manifest::Diagnostic::trouble("this machine has no way to ask its kernel"))
+    }
+
+    /// Where its processes stand, as the host sees them; with the kernel's stack where `deep`, which
+    /// may take some seconds. `None` where there is nothing to be seen.
+    fn host_view(&self, deep: bool) -> Option<String> {
+        let _ = deep;
+        None
+    }
+
+    /// How long its processes have waited for a processor of the host, all together.
+    fn waited_for_cpu(&self) -> std::time::Duration {
+        std::time::Duration::ZERO
+    }
 
     /// Kills the machine and all that belongs to it, and waits for their end. Idempotent.
     fn kill(&mut self);

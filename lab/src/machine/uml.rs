@@ -1,37 +1,32 @@
 //! User-Mode Linux: the kernel is a process of the host.
 
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::time::Duration;
 
 use lab_proto::{GuestDisk, GuestShare};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
+use super::layout::{self, Paths};
 use super::mconsole::{Mconsole, REPLIES, StateFolder, UMID};
+use super::processes;
 use super::{
-    Channels, Child, Ending, GuestView, Isolation, Launch, Machine, MachinePlan, RootEntry,
+    Channels, Child, Ending, GuestView, Isolation, Launch, LogEnd, LogMemory, Machine, MachinePlan,
+    loader,
 };
 use crate::manifest::{Diagnostic, MachineOp, Result, ShareMode};
-
-/// Where things lie in the private root.
-const BOOT: &str = "/lab/linux";
-const INITRAMFS: &str = "/lab/initramfs";
-const MODULES: &str = "/lab/modules";
-const DISKS: &str = "/lab/disks";
-const SHARES: &str = "/lab/shares";
-const STATE: &str = "/lab/state";
-const MEMORY: &str = "/dev/shm";
-const LIBRARIES: &str = "/lib/x86_64-linux-gnu";
-const LOADER: &str = "/lib64/ld-linux-x86-64.so.2";
+use crate::sandbox::Calls;
 
 /// Without it a kernel measures its delay loop at boot, 80 ms of the 150 ms that Debian's 6.1 takes
 /// to PID 1. UML has no hardware whose delays must be right to the microsecond; the number is what a
 /// machine of 2025 measures.
 const LOOPS_PER_JIFFY: &str = "lpj=36000000";
 
-/// Beside the guest's RAM its memory file holds the kernel's own image and page tables' backing;
-/// the file is sparse and this only bounds it.
-const MEMORY_SLACK: u64 = 64 << 20;
+/// As long as a silence that counts as a hang. A guest with interrupts off never answers.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// For each question to a machine that is killed next: it answers within a millisecond or not at all.
+const LAST_LOOK: Duration = Duration::from_secs(2);
 
 /// A running UML machine.
 #[derive(Debug)]
@@ -61,7 +56,7 @@ impl Uml {
     /// # Errors
     /// No descriptors or processes to be had; what fails later is the machine's [`Ending`].
     pub fn start(plan: &MachinePlan) -> Result<Self> {
-        let (log, log_end) = log_channel()?;
+        let (log, log_end) = LogMemory::new()?;
         let (terminal, terminal_end) = channel()?;
         let (control, control_end) = channel()?;
         let (words, words_end) = channel()?;
@@ -69,6 +64,8 @@ impl Uml {
         if plan.isolation != Isolation::Full {
             state_on_host(plan).clear()?;
         }
+        loader::prepare(plan)?;
+        layout::make_memory(plan)?;
         let ends = GuestEnds {
             log: log_end.as_raw_fd(),
             terminal: terminal_end.as_raw_fd(),
@@ -78,7 +75,7 @@ impl Uml {
         let child = Child::start(&launch(plan, ends), words_end)?;
         Ok(Self {
             child,
-            channels: Channels { log, terminal, control, words },
+            channels: Channels { log: LogEnd::Memory(log), terminal, control, words },
             mconsole,
             plan: plan.clone(),
         })
@@ -91,7 +88,7 @@ impl Uml {
             // waited for, so that the number is its own.
             Isolation::Full => StateFolder {
                 base: format!("/proc/{}/root", self.child.helper_pid()).into(),
-                below: STATE.into(),
+                below: layout::STATE.into(),
             },
             _ => state_on_host(&self.plan),
         }
@@ -99,7 +96,7 @@ impl Uml {
 }
 
 fn state_on_host(plan: &MachinePlan) -> StateFolder {
-    StateFolder { base: plan.scratch.join("state"), below: PathBuf::new() }
+    StateFolder { base: layout::state(plan), below: PathBuf::new() }
 }
 
 impl Machine for Uml {
@@ -124,10 +121,50 @@ impl Machine for Uml {
             MachineOp::Sysrq(key) => {
                 // What the kernel prints comes over the log channel, as everything does.
                 let (state, command) = (self.state(), format!("sysrq {key}"));
-                self.mconsole.request(&state, &command, self.child.ending_fd()).map(drop)
+                self.mconsole.request(&state, &command, self.child.ending_fd(), PATIENCE).map(drop)
             }
             _ => Err(Diagnostic::trouble(format!("a UML machine that runs cannot do \"{op}\""))),
         }
+    }
+
+    fn ask_for_tasks(&mut self) -> Result<()> {
+        let state = self.state();
+        // p is the task that runs; t last, because a kernel of 5.11 or later dies of it.
+        for key in ['w', 'p', 't'] {
+            let asked = self.mconsole.request(
+                &state,
+                &format!("sysrq {key}"),
+                self.child.ending_fd(),
+                LAST_LOOK,
+            );
+            match asked {
+                Err(error) if key == 'w' => return Err(error),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn host_view(&self, deep: bool) -> Option<String> {
+        let pids = processes::descendants(self.child.helper_pid());
+        let mut text = processes::describe(&pids);
+        // The kernel is the one whose parent is no other of its kind: the first that runs its file.
+        let runs = |pid: &&u32| {
+            std::fs::read_to_string(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|words| words.contains(&format!("umid={UMID}")))
+        };
+        if let Some(pid) = pids.iter().find(runs).filter(|_| deep) {
+            text.push_str(&format!("\nstack of process {pid}, by gdb\n"));
+            match processes::backtrace(*pid, &self.plan.boot, LAST_LOOK) {
+                Ok(stack) => text.push_str(&stack),
+                Err(why) => text.push_str(&format!("{why}\n")),
+            }
+        }
+        (!pids.is_empty()).then_some(text)
+    }
+
+    fn waited_for_cpu(&self) -> Duration {
+        processes::waited_for_cpu(&processes::descendants(self.child.helper_pid()))
     }
 
     fn freeze(&mut self) -> Result<()> {
@@ -169,107 +206,33 @@ pub fn launch(plan: &MachinePlan, ends: GuestEnds) -> Launch {
         argv.push(format!("ubd{index}={path}"));
     }
     argv.extend(plan.cmdline.iter().cloned());
+    let mut env = vec![
+        ("PATH".into(), "/usr/bin:/bin".into()),
+        ("TMPDIR".into(), paths.memory.clone()),
+        ("HOME".into(), "/".into()),
+    ];
+    if let Some(libraries) = loader::borrowed(plan) {
+        env.push(("LD_LIBRARY_PATH".into(), libraries.to_string_lossy().into_owned()));
+    }
+    let (reach, clear) = match plan.isolation {
+        Isolation::Landlock => (layout::reach(plan), Some(layout::memory(plan))),
+        Isolation::Full | Isolation::Off => (Vec::new(), None),
+    };
     Launch {
         argv,
-        env: vec![
-            ("PATH".into(), "/usr/bin:/bin".into()),
-            ("TMPDIR".into(), paths.memory.clone()),
-            ("HOME".into(), "/".into()),
-        ],
+        env,
         keep: vec![ends.log, ends.terminal, ends.control],
         folder: paths.state.into(),
         bind: Some((ends.mconsole, REPLIES.into())),
         isolation: plan.isolation,
-        root: private_root(plan),
+        root: layout::private_root(plan),
         mount_on: plan.scratch.join("root"),
+        reach,
+        clear,
+        calls: Calls::Machine,
         fixed_addresses: true,
-        file_limit: None,
+        limits: layout::limits(plan),
     }
-}
-
-/// Paths as the UML process sees them: of the private root, or of the host without one.
-struct Paths {
-    boot: String,
-    initramfs: String,
-    modules: Option<String>,
-    disks: Vec<(String, String)>,
-    shares: Vec<String>,
-    state: String,
-    memory: String,
-}
-
-impl Paths {
-    fn of(plan: &MachinePlan) -> Self {
-        let shown = |path: &Path| path.to_string_lossy().into_owned();
-        let inside = plan.isolation == Isolation::Full;
-        let pick = |private: &str, host: &Path| {
-            if inside { private.to_string() } else { shown(host) }
-        };
-        Self {
-            boot: pick(BOOT, &plan.boot),
-            initramfs: pick(INITRAMFS, &plan.initramfs),
-            modules: plan.modules.as_deref().map(|m| pick(MODULES, m)),
-            disks: plan
-                .disks
-                .iter()
-                .map(|(disk, path)| {
-                    (disk.name.clone(), pick(&format!("{DISKS}/{}", disk.name), path))
-                })
-                .collect(),
-            shares: plan
-                .shares
-                .iter()
-                .enumerate()
-                .map(|(index, share)| pick(&format!("{SHARES}/{index}"), &share.host))
-                .collect(),
-            state: pick(STATE, &plan.scratch.join("state")),
-            memory: pick(MEMORY, Path::new("/dev/shm")),
-        }
-    }
-}
-
-fn private_root(plan: &MachinePlan) -> Vec<RootEntry> {
-    let bind = |host: &Path, at: &str, readonly| RootEntry::Bind {
-        host: host.to_path_buf(),
-        at: PathBuf::from(at),
-        readonly,
-    };
-    let mut root = vec![
-        RootEntry::Memory { at: MEMORY.into(), size: plan.memory + MEMORY_SLACK },
-        RootEntry::Proc("/proc".into()),
-        RootEntry::Folder(STATE.into()),
-        bind(Path::new("/dev/null"), "/dev/null", true),
-        bind(Path::new("/dev/urandom"), "/dev/random", true),
-        bind(&plan.boot, BOOT, true),
-        bind(&plan.initramfs, INITRAMFS, true),
-    ];
-    match &plan.libraries {
-        Some(folder) => {
-            root.push(bind(folder, LIBRARIES, true));
-            root.push(RootEntry::Link {
-                at: LOADER.into(),
-                to: format!("{LIBRARIES}/ld-linux-x86-64.so.2").into(),
-            });
-        }
-        None => {
-            for folder in ["/lib", "/lib64", "/usr/lib", "/usr/lib64"] {
-                if Path::new(folder).is_dir() {
-                    root.push(bind(Path::new(folder), folder, true));
-                }
-            }
-        }
-    }
-    if let Some(modules) = &plan.modules {
-        root.push(bind(modules, MODULES, true));
-    }
-    for (disk, path) in &plan.disks {
-        root.push(bind(path, &format!("{DISKS}/{}", disk.name), false));
-    }
-    for (index, share) in plan.shares.iter().enumerate() {
-        let readonly = share.mode == ShareMode::Ro;
-        root.push(bind(&share.host, &format!("{SHARES}/{index}"), readonly));
-    }
-    root
 }
 
 fn guest_view(plan: &MachinePlan) -> GuestView {
@@ -305,21 +268,6 @@ fn guest_view(plan: &MachinePlan) -> GuestView {
             .as_deref()
             .map(|folder| hostfs(folder, format!("/lib/modules/{}", plan.release), true)),
     }
-}
-
-/// A pipe for printk, as large as an ordinary user may have one: UML's console does not wait when
-/// its channel is full, it drops (arch/um/drivers/line.c).
-fn log_channel() -> Result<(OwnedFd, OwnedFd)> {
-    const LARGEST: i32 = 1 << 20;
-    let failed = |e: nix::errno::Errno| {
-        Diagnostic::trouble(format!("cannot make a channel: {}", e.desc()))
-            .help("see the limit of open files: ulimit -n")
-    };
-    let (ours, theirs) = nix::unistd::pipe2(OFlag::O_CLOEXEC).map_err(failed)?;
-    fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(failed)?;
-    // A smaller pipe still works, and what is lost is noticed.
-    let _ = fcntl(&ours, FcntlArg::F_SETPIPE_SZ(LARGEST));
-    Ok((ours, theirs))
 }
 
 /// A pair of stream sockets: the host's end non-blocking, both closed on exec.

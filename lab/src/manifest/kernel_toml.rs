@@ -6,7 +6,7 @@ use std::path::Path;
 use super::reader::Table;
 use super::source::Text;
 use super::values::{is_file_name, is_name, is_word};
-use super::{Arch, Diagnostic, KernelSpec, Place, Provider, Result, nearest};
+use super::{Arch, Diagnostic, KernelSpec, Place, Provider, Result, nearest, schema};
 
 /// One `[kernel.NAME]` as written, before `extends` is followed.
 pub(super) struct Written {
@@ -15,6 +15,7 @@ pub(super) struct Written {
     arch: Option<(Arch, Place)>,
     kconfig: Words,
     patches: Words,
+    modules: Words,
     cmdline: Vec<String>,
 }
 
@@ -76,6 +77,7 @@ pub(super) fn read(name: &Text<'_>, table: &Table<'_>, root: &Path) -> Result<Wr
         arch,
         kconfig: words("kconfig")?,
         patches: words("patches")?,
+        modules: modules(table, root)?,
         cmdline: cmdline(table)?,
     })
 }
@@ -123,6 +125,7 @@ fn source(text: &Text<'_>, root: &Path) -> Result<Provider> {
         kconfig: vec![],
         patches: vec![],
         config: vec![],
+        modules: vec![],
         inputs: None,
     };
     let joined = |path: &str| root.join(path).to_string_lossy().into_owned();
@@ -148,6 +151,42 @@ fn source(text: &Text<'_>, root: &Path) -> Result<Provider> {
         return Ok(from(format!("git:{path}#{rev}")));
     }
     Ok(from(joined(text)))
+}
+
+/// The sources of `modules`.
+fn modules(table: &Table<'_>, root: &Path) -> Result<Words> {
+    let entries = table.tables("modules", &schema::MODULE).map_err(|error| {
+        // There it is a key of its own, and so a likely slip.
+        match error.message().starts_with("unknown key `debian`") {
+            true => error.help("write source = \"debian:SUITE/PACKAGE\""),
+            false => error,
+        }
+    })?;
+    let mut words = Vec::new();
+    for entry in entries {
+        words.push(module(&entry.required("source")?, root)?);
+    }
+    Ok(Words { words, at: table.place_of("modules") })
+}
+
+fn module(text: &Text<'_>, root: &Path) -> Result<String> {
+    if let Some(package) = text.strip_prefix("debian:") {
+        let sound = package.split_once('/').is_some_and(|(suite, package)| {
+            is_word(suite, "-") && is_file_name(&package.replace('+', "-"))
+        });
+        return match sound {
+            true => Ok(text.to_string()),
+            false => Err(text
+                .error(format!("`{}` is not debian:SUITE/PACKAGE", text.as_str()))
+                .help("for example source = \"debian:bookworm/dm-writeboost-dkms\"")),
+        };
+    }
+    if text.starts_with("git:") {
+        return Err(text
+            .error("modules come from a folder or from a Debian package")
+            .help("check it out (git worktree add) and name that folder"));
+    }
+    Ok(root.join(text.as_str()).to_string_lossy().into_owned())
 }
 
 /// Every kernel with `extends` followed.
@@ -186,12 +225,18 @@ fn flat<'a>(
     spec.arch = settle_arch(name, this, &spec.provider, arch)?;
     spec.cmdline.extend(this.cmdline.iter().cloned());
     match &mut spec.provider {
-        Provider::Source { kconfig, patches, .. } => {
+        Provider::Source { kconfig, patches, modules, .. } => {
             kconfig.extend(this.kconfig.words.iter().cloned());
             patches.extend(this.patches.words.iter().cloned());
+            modules.extend(this.modules.words.iter().cloned());
         }
         Provider::Debian { .. } | Provider::Path { .. } => {
-            for (key, list) in [("kconfig", &this.kconfig), ("patches", &this.patches)] {
+            let lists = [
+                ("kconfig", &this.kconfig),
+                ("patches", &this.patches),
+                ("modules", &this.modules),
+            ];
+            for (key, list) in lists {
                 if !list.words.is_empty() {
                     return Err(Diagnostic::usage(format!(
                         "kernel `{name}` is not built here, so it cannot have `{key}`"
@@ -254,7 +299,7 @@ pub(super) fn unknown<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::{schema, source::Source};
+    use super::super::source::Source;
     use super::*;
 
     fn kernels(text: &str) -> Result<BTreeMap<String, KernelSpec>> {
@@ -319,6 +364,41 @@ mod tests {
         assert_eq!(all["a"].provider, Provider::Path { path: "/project/../linux".into() });
         let Provider::Source { source, .. } = &all["b"].provider else { panic!() };
         assert_eq!(source, "git:/project/tree#v6.1");
+    }
+
+    #[test]
+    fn modules_come_from_folders_and_packages() {
+        let all = kernels(
+            r#"
+            [kernel.a]
+            source = "linux"
+            arch = "um"
+            modules = [{ source = "../mod" }]
+            [kernel.b]
+            extends = "a"
+            modules = [{ source = "debian:sid/dm-writeboost-dkms" }, { source = "/m" }]
+            "#,
+        )
+        .unwrap();
+        let Provider::Source { modules, .. } = &all["b"].provider else { panic!() };
+        assert_eq!(modules, &["/project/../mod", "debian:sid/dm-writeboost-dkms", "/m"]);
+
+        let of = |entry: &str| {
+            error(&format!("[kernel.a]\nsource = 'x'\narch = 'um'\nmodules = [{entry}]"))
+        };
+        let text = of("{ debian = 'sid/x' }");
+        assert!(text.starts_with("lab.toml:4:14: unknown key `debian`"), "{text}");
+        assert!(text.contains("source = \"debian:SUITE/PACKAGE\""), "{text}");
+        assert!(of("'mod'").contains("wants a table here, not a string"));
+        assert!(of("{}").contains("lacks `source`"));
+        assert!(of("{ source = 'debian:x' }").contains("is not debian:SUITE/PACKAGE"));
+        assert!(of("{ source = 'git:x#y' }").contains("a folder or from a Debian package"));
+        let text = error("[kernel.a]\npath = 'x'\narch = 'um'\nmodules = [{ source = 'm' }]");
+        assert!(text.starts_with("lab.toml:4:11: kernel `a` is not built here"), "{text}");
+        assert!(text.contains("it cannot have `modules`"), "{text}");
+        let text =
+            error("[kernel.a]\ndebian = 'sid/user-mode-linux'\nmodules = [{ source = 'm' }]");
+        assert!(text.starts_with("lab.toml:3:11: kernel `a` is not built here"), "{text}");
     }
 
     #[test]

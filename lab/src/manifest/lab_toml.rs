@@ -15,6 +15,8 @@ pub(super) struct Lab {
     pub default_kernels: Option<Vec<String>>,
     /// `[debian] mirror`.
     pub mirror: Option<String>,
+    /// `[runs] keep`, `[runs] days` and `[cache] days`, as far as they are given.
+    pub bounds: [Option<u32>; 3],
     /// `[kernel.NAME]`.
     pub kernels: BTreeMap<String, Written>,
     /// `[[known]]`.
@@ -65,7 +67,24 @@ pub(super) fn read(source: &Source, root: &Path) -> Result<Lab> {
         let kernels = globs(&table.required_strings("kernels")?, &mut mentioned)?;
         matrices.insert(name.to_string(), MatrixSpec { kernels, cases });
     }
-    Ok(Lab { default_kernels, mirror: mirror(&top)?, kernels, known, matrices, mentioned })
+    let (mirror, bounds) = (mirror(&top)?, bounds(&top)?);
+    Ok(Lab { default_kernels, mirror, bounds, kernels, known, matrices, mentioned })
+}
+
+/// How much is kept: of runs, and of what lies unused in the cache.
+fn bounds(top: &Table<'_>) -> Result<[Option<u32>; 3]> {
+    let number = |table: &Option<Table<'_>>, key: &str, most: i64| -> Result<Option<u32>> {
+        let number = table.as_ref().map(|table| table.whole(key, 1..most + 1)).transpose()?;
+        Ok(number.flatten().map(|number| number as u32))
+    };
+    let runs = top.table("runs", &schema::RUNS)?;
+    let cache = top.table("cache", &schema::CACHE)?;
+    let ten_years = 3650;
+    Ok([
+        number(&runs, "keep", 1_000_000)?,
+        number(&runs, "days", ten_years)?,
+        number(&cache, "days", ten_years)?,
+    ])
 }
 
 fn mirror(top: &Table<'_>) -> Result<Option<String>> {

@@ -37,6 +37,8 @@ impl Default for MachineSpec {
             trace: Vec::new(),
             clock: Clock::Real,
             timeout: Duration::from_secs(60),
+            hang: super::script::default_hang(),
+            boot: None,
             image: "base".into(),
         }
     }
@@ -88,6 +90,12 @@ pub(super) fn read(table: Option<&Table<'_>>, around: &Around<'_>) -> Result<Mac
     if let Some(text) = table.string("timeout")? {
         spec.timeout = duration(&text)?;
     }
+    if let Some(text) = table.string("hang")? {
+        spec.hang = patience(&text)?;
+    }
+    if let Some(text) = table.string("boot")? {
+        spec.boot = Some(patience(&text)?);
+    }
     if let Some(image) = table.string("image")? {
         if !around.images.contains_key(image.as_str()) {
             let known = around.images.keys().map(String::as_str);
@@ -101,6 +109,18 @@ pub(super) fn read(table: Option<&Table<'_>>, around: &Around<'_>) -> Result<Mac
         spec.image = image.to_string();
     }
     Ok(spec)
+}
+
+/// A deadline of the lab's own: below a second a busy host would miss it, above ten minutes nobody
+/// waits for it.
+fn patience(text: &Text<'_>) -> Result<Duration> {
+    let time = duration(text)?;
+    match (Duration::from_secs(1)..=Duration::from_secs(600)).contains(&time) {
+        true => Ok(time),
+        false => Err(text
+            .error(format!("`{}` is no sensible deadline", text.as_str()))
+            .help("from \"1s\" to \"10m\"; `timeout` is the one for the whole run")),
+    }
 }
 
 fn disks(table: &Table<'_>) -> Result<Vec<Disk>> {

@@ -7,6 +7,8 @@
 mod assertion;
 mod case_toml;
 mod diagnostic;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod image_toml;
 mod kernel_toml;
 mod lab_toml;
@@ -34,6 +36,7 @@ pub use values::{parse_duration, parse_size};
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -46,6 +49,8 @@ pub struct Project {
     pub file: Option<PathBuf>,
     /// `[debian] mirror = URL`: where packages come from; `None`: what the host's apt uses.
     pub debian_mirror: Option<String>,
+    /// `[runs]` and `[cache]`: how much is kept.
+    pub bounds: Bounds,
     /// `default-kernels`: what runs without `-k`.
     pub default_kernels: Vec<String>,
     /// `[kernel.NAME]`, `extends` flattened; the project's own and the embedded ones.
@@ -58,6 +63,30 @@ pub struct Project {
     pub matrices: BTreeMap<String, MatrixSpec>,
     /// `cases/NAME/case.toml`: a case with an error harms no other.
     pub cases: BTreeMap<String, Result<Case>>,
+}
+
+/// `[runs]` and `[cache]`: how much is kept, and for how long. The defaults are in default.toml.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bounds {
+    /// At most so many runs.
+    pub runs: usize,
+    /// No run older than this; the last one always stays.
+    pub run_age: Duration,
+    /// What is in the cache and was not used for so long is unused.
+    pub cache_age: Duration,
+}
+
+impl Bounds {
+    /// A day.
+    pub const DAY: Duration = Duration::from_secs(24 * 3600);
+
+    /// Takes what one lab.toml gives.
+    fn set(&mut self, [runs, run_days, cache_days]: [Option<u32>; 3]) {
+        let age = |days: u32| Self::DAY * days;
+        self.runs = runs.map_or(self.runs, |runs| runs as usize);
+        self.run_age = run_days.map_or(self.run_age, age);
+        self.cache_age = cache_days.map_or(self.cache_age, age);
+    }
 }
 
 /// What a kernel is made of: one `[kernel.NAME]` with `extends` flattened.
@@ -119,6 +148,11 @@ pub enum Provider {
         /// `SYMBOL=value` on top of the fragments: `--config`.
         #[serde(default)]
         config: Vec<String>,
+        /// Modules that are built out of the tree: folders with a Kbuild or Makefile, or
+        /// `debian:SUITE/PACKAGE`. Left out where there are none, so that the store's index knows
+        /// the kernels that it knew before.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        modules: Vec<String>,
         /// A digest of all that goes in, once it is known; the store's index is by it.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         inputs: Option<String>,

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use super::source::Source;
 use super::values::is_name;
 use super::{
-    Case, Diagnostic, ImageSpec, Project, Result, case_toml, image_toml, kernel_toml, lab_toml,
+    Bounds, Case, Diagnostic, ImageSpec, Project, Result, case_toml, image_toml, kernel_toml,
+    lab_toml,
 };
 
 /// What is known without a lab.toml, commented.
@@ -25,23 +26,36 @@ impl Project {
         let root = root.unwrap_or(&start).to_path_buf();
         let shown = |path: &Path| Self::shown(path, &start).to_path_buf();
 
-        let default = lab_toml::read(&Source::new("the embedded default.toml", DEFAULT), &root)?;
+        let own = file.as_ref().map(|file| Source::read(file, &shown(file))).transpose()?;
+        let mut project = Self::of_lab_toml(&root, own.as_ref())?;
+        project.file = file;
+        project.images = images(&root, &shown)?;
+        project.cases = cases(&project, &shown)?;
+        Ok(project)
+    }
+
+    /// What lab.toml says, laid over the embedded one; no images and no cases yet.
+    pub(super) fn of_lab_toml(root: &Path, own: Option<&Source>) -> Result<Self> {
+        let default = lab_toml::read(&Source::new("the embedded default.toml", DEFAULT), root)?;
         let mut project = Self {
-            root: root.clone(),
-            file: file.clone(),
+            root: root.to_path_buf(),
+            file: None,
             debian_mirror: None,
+            bounds: Bounds::default(),
             default_kernels: default.default_kernels.unwrap_or_default(),
             kernels: BTreeMap::new(),
-            images: images(&root, &shown)?,
+            images: BTreeMap::new(),
             known: default.known,
             matrices: default.matrices,
             cases: BTreeMap::new(),
         };
+        project.bounds.set(default.bounds);
         let mut kernels = default.kernels;
         let mut mentioned = default.mentioned;
-        if let Some(file) = &file {
-            let own = lab_toml::read(&Source::read(file, &shown(file))?, &root)?;
+        if let Some(own) = own {
+            let own = lab_toml::read(own, root)?;
             project.debian_mirror = own.mirror;
+            project.bounds.set(own.bounds);
             project.default_kernels = own.default_kernels.unwrap_or(project.default_kernels);
             project.known.extend(own.known);
             project.matrices.extend(own.matrices);
@@ -49,13 +63,11 @@ impl Project {
             mentioned.extend(own.mentioned);
         }
         project.kernels = kernel_toml::flatten(&kernels)?;
-        if let Some((name, at)) =
-            mentioned.into_iter().find(|(name, _)| !project.kernels.contains_key(name))
-        {
-            return Err(kernel_toml::unknown(&name, project.kernels.keys()).at(at));
+        let unknown = mentioned.into_iter().find(|(name, _)| !project.kernels.contains_key(name));
+        match unknown {
+            Some((name, at)) => Err(kernel_toml::unknown(&name, project.kernels.keys()).at(at)),
+            None => Ok(project),
         }
-        project.cases = cases(&project, &shown)?;
-        Ok(project)
     }
 }
 
@@ -184,6 +196,9 @@ pub(super) mod tests {
         let project = Project::load(folder.path()).unwrap();
         assert!(!project.has_file());
         assert_eq!(project.default_kernels, ["uml-6.1"]);
+        let month = Bounds::DAY * 30;
+        let bounds = Bounds { runs: 500, run_age: month, cache_age: month };
+        assert_eq!(project.bounds, bounds);
         let names: Vec<&str> = project.kernels.keys().map(String::as_str).collect();
         let known = "cloud-5.10 cloud-6.1 cloud-6.12 uml-5.10 uml-6.1 uml-6.12 uml-7.2";
         assert_eq!(names.join(" "), known);
@@ -200,6 +215,8 @@ pub(super) mod tests {
             default-kernels = ["mine"]
             [debian]
             mirror = "http://mirror.invalid/debian/"
+            [runs]
+            keep = 20
             [kernel.mine]
             extends = "uml-6.1"
             cmdline = ["quiet"]
@@ -226,6 +243,7 @@ pub(super) mod tests {
         assert_eq!(project.root, folder.path().canonicalize().unwrap());
         assert_eq!(project.debian_mirror.as_deref(), Some("http://mirror.invalid/debian"));
         assert_eq!(project.default_kernels, ["mine"]);
+        assert_eq!((project.bounds.runs, project.bounds.run_age), (20, Bounds::DAY * 30));
         assert_eq!(project.kernels["mine"].cmdline, ["quiet"]);
         assert!(matches!(&project.kernels["uml-5.10"].provider,
             super::super::Provider::Path { path } if *path == project.root.join("linux")));
@@ -254,6 +272,12 @@ pub(super) mod tests {
         assert_eq!(text.place().unwrap().line_column(), (2, 12));
         let text = error(&[("lab.toml", "debian.mirror = 'mirror.example'")]).to_string();
         assert!(text.contains("is not the URL of a mirror"), "{text}");
+        let text = error(&[("lab.toml", "[runs]\nkeep = 0")]).to_string();
+        assert!(text.starts_with("lab.toml:2:8: `keep` = 0 is out of range (from 1 to"), "{text}");
+        let text = error(&[("lab.toml", "[runs]\ndays = '30'")]).to_string();
+        assert!(text.starts_with("lab.toml:2:8: `days` wants a whole number"), "{text}");
+        let text = error(&[("lab.toml", "[cache]\nkeep = 3")]).to_string();
+        assert!(text.contains("`keep` belongs in [runs]"), "{text}");
         let error = error(&[("images/x.toml", "shell = 3")]);
         assert!(error.to_string().starts_with("images/x.toml:1:9: `shell` wants a string"));
         assert_eq!(error.fault(), Fault::Usage);

@@ -2,14 +2,14 @@
 
 use super::Project;
 use super::project::tests::folder;
-use super::schema::{KNOWN, Manifest, SECTIONS};
+use super::schema::{KERNEL, KNOWN, MODULE, Manifest, SECTIONS};
 
 const REFERENCE: &str = include_str!("../../../docs/writing-cases.md");
 
 #[test]
 fn the_reference_mentions_every_key() {
     let case = SECTIONS.into_iter().filter(|section| section.manifest == Manifest::Case);
-    for section in case.chain([&KNOWN]) {
+    for section in case.chain([&KERNEL, &MODULE, &KNOWN]) {
         for key in section.keys {
             let forms = [format!("`{}`", key.name), format!("[{}", key.name)];
             let inner = ["disks", "shares", "filters"].iter().any(|of| section.title.contains(of));

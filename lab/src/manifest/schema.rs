@@ -43,12 +43,25 @@ pub(super) static LAB: Section = Section {
     title: "lab.toml",
     keys: &[
         key("default-kernels", r#"default-kernels = ["uml-6.1"]"#),
+        key("cache", r#"[cache]"#),
         key("debian", r#"[debian]"#),
         key("kernel", r#"[kernel."uml-6.1"]"#),
         key("known", r#"[[known]]"#),
         key("matrix", r#"[matrix.ci]"#),
+        key("runs", r#"[runs]"#),
     ],
 };
+
+/// `[runs]`.
+pub(super) static RUNS: Section = Section {
+    manifest: Manifest::Lab,
+    title: "[runs]",
+    keys: &[key("keep", r#"keep = 500"#), key("days", r#"days = 30"#)],
+};
+
+/// `[cache]`.
+pub(super) static CACHE: Section =
+    Section { manifest: Manifest::Lab, title: "[cache]", keys: &[key("days", r#"days = 30"#)] };
 
 /// `[debian]`.
 pub(super) static DEBIAN: Section = Section {
@@ -69,8 +82,16 @@ pub(super) static KERNEL: Section = Section {
         key("arch", r#"arch = "um""#),
         key("kconfig", r#"kconfig = ["uml", "fs"]"#),
         key("patches", r#"patches = ["hostfs-file-dentry"]"#),
+        key("modules", r#"modules = [{ source = "../my-module" }]"#),
         key("cmdline", r#"cmdline = ["initcall_blacklist=raid6_select_algo"]"#),
     ],
+};
+
+/// An entry of `modules`.
+pub(super) static MODULE: Section = Section {
+    manifest: Manifest::Lab,
+    title: "an entry of `modules`",
+    keys: &[key("source", r#"source = "debian:bookworm/dm-writeboost-dkms""#)],
 };
 
 /// `[[known]]`.
@@ -165,6 +186,8 @@ pub(super) static MACHINE: Section = Section {
         key("trace", r#"trace = ["block:block_rq_issue"]"#),
         key("clock", r#"clock = "virtual""#),
         key("timeout", r#"timeout = "20s""#),
+        key("hang", r#"hang = "10s""#),
+        key("boot", r#"boot = "20s""#),
         key("image", r#"image = "base""#),
     ],
 };
@@ -243,10 +266,13 @@ pub(super) static CHANGE: Section = Section {
 };
 
 /// Every section of every manifest.
-pub(super) static SECTIONS: [&Section; 17] = [
+pub(super) static SECTIONS: [&Section; 20] = [
     &LAB,
+    &RUNS,
+    &CACHE,
     &DEBIAN,
     &KERNEL,
+    &MODULE,
     &KNOWN,
     &MATRIX,
     &IMAGE,

@@ -97,8 +97,20 @@ pub struct MachineSpec {
     pub clock: Clock,
     /// For the whole run, in the host's monotonic time; 60 s by default.
     pub timeout: Duration,
+    /// How long PID 1 may leave a question unanswered; 5 s by default.
+    #[serde(default = "default_hang")]
+    pub hang: Duration,
+    /// How long the kernel may take to PID 1's hello, and PID 1 from there until it is ready; by
+    /// default what was learnt from this kernel's boots.
+    #[serde(default)]
+    pub boot: Option<Duration>,
     /// The image's name; `base` by default.
     pub image: String,
+}
+
+/// [`MachineSpec::hang`] where nothing is said.
+pub(super) fn default_hang() -> Duration {
+    Duration::from_secs(5)
 }
 
 /// The guest's clock.

@@ -134,6 +134,13 @@ const LAB: &str = r##"# lab.toml: the kernels, known failures and matrices of th
 # What runs without -k; names or globs.
 default-kernels = ["uml-6.1"]
 
+# How many runs are kept, and how long; how long what is unused stays in the cache (`lab gc`).
+#[runs]
+#keep = 500
+#days = 30
+#[cache]
+#days = 30
+
 # Where Debian's packages come from; default: what apt uses on this host.
 #[debian]
 #mirror = "http://mirror.example/debian"
@@ -153,6 +160,7 @@ default-kernels = ["uml-6.1"]
 #[kernel."uml-5.10-fixed"]
 #extends = "uml-5.10-src"
 #patches = ["my-fix"]                       # patches/my-fix/series
+#modules = [{ source = "../my-module" }]    # built with it: a folder, or debian:SUITE/PACKAGE
 
 # A kernel that is there: a boot file or a built tree.
 #[kernel.mine]

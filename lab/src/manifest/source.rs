@@ -25,13 +25,19 @@ impl Source {
     /// Reads `path`; errors call it `shown`.
     pub(super) fn read(path: &Path, shown: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Diagnostic::io("read", shown, &e))?;
+        Self::of_bytes(shown, bytes)
+    }
+
+    /// What a file called `shown` holds.
+    pub(super) fn of_bytes(shown: &Path, bytes: Vec<u8>) -> Result<Self> {
         match String::from_utf8(bytes) {
             Ok(text) => Ok(Self::new(shown, &text)),
             Err(error) => {
                 let at = error.utf8_error().valid_up_to();
                 let text = String::from_utf8_lossy(error.as_bytes());
+                let shown_as = char::REPLACEMENT_CHARACTER.len_utf8();
                 Err(Self::new(shown, &text)
-                    .error(at..at + 1, "this is not UTF-8 text, and TOML is")
+                    .error(at..at + shown_as, "this is not UTF-8 text, and TOML is")
                     .help("save the file as UTF-8"))
             }
         }

@@ -16,6 +16,9 @@ use crate::machine::Isolation;
 use crate::manifest::Detector;
 use crate::snapshot::DiffLine;
 
+/// Frames of a splat's stack that are shown with it; its whole report is in evidence.json.
+const FRAMES: usize = 8;
+
 /// Version of the stream; a field's meaning never changes within one.
 pub const VERSION: u32 = 1;
 
@@ -166,6 +169,9 @@ pub struct ReasonLine {
     pub kind: String,
     /// One sentence.
     pub text: String,
+    /// For a splat: the first frames of its stack.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stack: Vec<String>,
 }
 
 /// A command that helps further.
@@ -194,6 +200,12 @@ pub struct RunResult {
     pub reasons: Vec<ReasonLine>,
     /// The failure's signature.
     pub signature: Option<String>,
+    /// Why the machine never came to its first step, where that is known.
+    #[serde(default)]
+    pub cause: Option<String>,
+    /// What was looked at before a machine that stood still was killed, and where that is.
+    #[serde(default)]
+    pub looks: Vec<String>,
     /// Why it is known, skipped, or what a twin proved.
     pub note: Option<String>,
     /// Program versions that differ from those of the accepted transcript: to be read first.
@@ -208,9 +220,12 @@ pub struct RunResult {
     pub isolation: Option<Isolation>,
     /// What the kernel can notice of its own faults: silence of the others means nothing.
     pub detectors: Vec<Detector>,
+    /// How many times the machine was started.
+    #[serde(default)]
+    pub boots: usize,
     /// Milliseconds from the machine's start to its being ready.
     pub ready_ms: Option<u64>,
-    /// Milliseconds from the machine's start to its end.
+    /// Milliseconds from the machine's start to its (last) end.
     pub total_ms: Option<u64>,
     /// When it started, seconds since the epoch.
     pub at: u64,
@@ -265,7 +280,16 @@ impl Sink for Stream {
 
 impl From<&Reason> for ReasonLine {
     fn from(reason: &Reason) -> Self {
-        Self { kind: reason.kind().to_string(), text: super::text::plain(&reason.to_string()) }
+        let stack = match reason {
+            Reason::Splat(splat) => splat.stack(FRAMES),
+            _ => Vec::new(),
+        };
+        let plain = super::text::plain;
+        Self {
+            kind: reason.kind().to_string(),
+            text: plain(&reason.to_string()),
+            stack: stack.into_iter().map(|line| plain(line.trim())).collect(),
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! How things are put into words and columns: pure functions, used by every reporter and table.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use anstyle::{AnsiColor, Style};
 
@@ -51,6 +52,24 @@ pub fn duration(ms: u64) -> String {
         10_000..60_000 => format!("{:.1} s", ms as f64 / 1000.0),
         _ => format!("{} min {:02} s", ms / 60_000, ms % 60_000 / 1000),
     }
+}
+
+/// How long ago something was, in its largest unit: `now`, `5 min`, `3 h`, `12 days`, `2 years`.
+pub fn age(age: Duration) -> String {
+    let days = |n: u64| if n == 1 { "1 day".to_string() } else { format!("{n} days") };
+    match age.as_secs() {
+        0..60 => "now".into(),
+        seconds @ 60..3600 => format!("{} min", seconds / 60),
+        seconds @ 3600..86_400 => format!("{} h", seconds / 3600),
+        // Two years are what a count of days still says something about.
+        seconds @ 86_400..63_072_000 => days(seconds / 86_400),
+        seconds => format!("{} years", seconds / 31_536_000),
+    }
+}
+
+/// A number of things: `1 run`, `3 runs`.
+pub fn count(count: usize, thing: &str) -> String {
+    format!("{count} {thing}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Bytes for people, in binary units: `14 MiB`.
@@ -118,8 +137,8 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
     let took = result.total_ms.map(duration).unwrap_or_default();
     let mut text =
         format!("{outcome} {title:<title_width$}  {}", paint(DIM, &took)).trim_end().to_string();
-    if result.isolation == Some(Isolation::Off) {
-        text.push_str(&paint(LOOK, "  (isolation off)"));
+    if let Some(weak) = result.isolation.filter(|isolation| *isolation != Isolation::Full) {
+        text.push_str(&paint(LOOK, &format!("  (isolation {})", weak.label())));
     }
     text.push('\n');
     if result.outcome == Outcome::Pass && result.run.case != super::COMMAND {
@@ -132,6 +151,15 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
     if unwell || result.outcome == Outcome::Flaky {
         for reason in &result.reasons {
             let _ = writeln!(text, "       {}", reason.text);
+            for frame in &reason.stack {
+                let _ = writeln!(text, "         {}", paint(DIM, frame));
+            }
+        }
+        for line in result.cause.iter().chain(&result.looks) {
+            let _ = writeln!(text, "       {line}");
+        }
+        for line in result.cause.iter().chain(&result.looks) {
+            let _ = writeln!(text, "       {line}");
         }
     }
     if result.outcome == Outcome::Fixed {
@@ -212,6 +240,8 @@ mod tests {
         assert_eq!(duration(354), "0.35 s");
         assert_eq!(duration(12_345), "12.3 s");
         assert_eq!(duration(125_000), "2 min 05 s");
+        let ages = [59, 60, 7199, 86_400, 200_000, 63_072_000].map(Duration::from_secs).map(age);
+        assert_eq!(ages, ["now", "1 min", "1 h", "1 day", "2 days", "2 years"]);
         assert_eq!(
             (size(512), size(1536), size(14 << 20)),
             ("512 B".into(), "1.5 KiB".into(), "14 MiB".into())

@@ -27,6 +27,22 @@ pub fn drop_all() -> nix::Result<()> {
     }
     // SAFETY: prctl(2) with integers only.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_SECUREBITS, SECUREBITS, zero, zero, zero) })?;
+    give_up()
+}
+
+/// The same of a process without a user namespace of its own: one that has no capability may not
+/// lock what it could get, and no_new_privs does that for it.
+///
+/// # Errors
+/// capset(2) refuses.
+pub fn drop_own() -> nix::Result<()> {
+    match drop_all() {
+        Err(Errno::EPERM) => give_up(),
+        other => other,
+    }
+}
+
+fn give_up() -> nix::Result<()> {
     // capset(2): version 3, this process; two words each of effective, permitted, inheritable.
     let header: [u32; 2] = [0x2008_0522, 0];
     let sets = [0u32; 6];

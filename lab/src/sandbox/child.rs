@@ -7,20 +7,30 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::signal::Signal;
 use nix::sys::socket::{
     AddressFamily, MsgFlags, Shutdown, SockFlag, SockType, recv, send, shutdown, socketpair,
 };
+use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 
 use super::launch::Launch;
-use super::{FREEZE, FROZEN};
+use super::{FREEZE, FROZEN, pidfd_open};
 use crate::manifest::{Diagnostic, Result, errno_words};
 
 /// How long a process may take to stand still: it does so at once unless a host's disk keeps it.
 const STANDSTILL: Duration = Duration::from_secs(2);
+/// How long a helper has to end all when it is asked: it takes milliseconds.
+const ASKED: Duration = Duration::from_secs(2);
+/// How long the outer one has when the inner one was killed.
+const KILLED: Duration = Duration::from_secs(3);
+/// How long what was killed is waited for.
+const LAST: Duration = Duration::from_secs(5);
 
 /// How a supervised process ended, as its parent (the helper) saw it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,6 +67,7 @@ impl std::fmt::Display for Ending {
 #[derive(Debug)]
 pub struct Child {
     helper: std::process::Child,
+    pidfd: OwnedFd,
     lifeline: OwnedFd,
     ending: Option<Ending>,
 }
@@ -107,8 +118,12 @@ impl Child {
                 Ok(())
             });
         }
-        let helper = command.spawn().map_err(|e| trouble("exec", &errno_words(&e)))?;
-        Ok(Self { helper, lifeline, ending: None })
+        let mut helper = command.spawn().map_err(|e| trouble("exec", &errno_words(&e)))?;
+        let pidfd = pidfd_open(Pid::from_raw(helper.id().cast_signed())).map_err(|e| {
+            let _ = helper.kill().and_then(|()| helper.wait());
+            trouble("pidfd_open", &e.desc())
+        })?;
+        Ok(Self { helper, pidfd, lifeline, ending: None })
     }
 
     /// The helper's process id on the host.
@@ -173,29 +188,64 @@ impl Child {
     }
 
     /// Kills the process and all that belongs to it, and waits for their end.
+    ///
+    /// It asks by the lifeline's end; a helper that does not answer, because somebody stopped it, is
+    /// killed, the inner one first: with that the kernel ends the whole pid namespace, and without
+    /// one the outer helper ends what is left. Only what sleeps uninterruptibly in the host's kernel
+    /// outlives that, and is waited for no longer than [`LAST`].
     pub fn kill(&mut self) {
         let _ = shutdown(self.lifeline.as_raw_fd(), Shutdown::Write);
-        // The helper ends within milliseconds of the lifeline's end. Waiting for it, not for a
-        // moment, is what guarantees that nothing is left: the kernel lets it be reaped only
-        // after every process of its pid namespace is gone.
-        let deadline = Instant::now() + Duration::from_secs(2);
-        while matches!(self.helper.try_wait(), Ok(None)) {
-            if Instant::now() > deadline {
-                let _ = self.helper.kill();
-                let _ = self.helper.wait();
-                break;
+        if !self.reap(ASKED) {
+            let inner = self.inner();
+            for pidfd in &inner {
+                signal(pidfd, Signal::SIGKILL);
             }
-            self.wait_for_helper(Duration::from_millis(20));
+            // A stopped one cannot wait for it.
+            signal(&self.pidfd, Signal::SIGCONT);
+            if !self.reap(KILLED) {
+                signal(&self.pidfd, Signal::SIGKILL);
+                self.reap(LAST);
+            }
+            // Its PID 1 is gone only after all of a namespace is.
+            for pidfd in &inner {
+                ended(pidfd, LAST);
+            }
         }
     }
 
-    /// Sleeps until the helper says or does something, or the time is over.
-    fn wait_for_helper(&self, at_most: Duration) {
-        let mut fds = [PollFd::new(self.lifeline.as_fd(), PollFlags::POLLHUP)];
-        let timeout = PollTimeout::try_from(at_most).unwrap_or(PollTimeout::ZERO);
-        if matches!(poll(&mut fds, timeout), Ok(n) if n > 0) {
-            // Its end of the socket is closed: only the reaping is left, a matter of microseconds.
-            std::thread::sleep(Duration::from_micros(200));
+    /// Waits for the outer helper's end at most so long, and takes its status.
+    fn reap(&mut self, at_most: Duration) -> bool {
+        ended(&self.pidfd, at_most) && matches!(self.helper.try_wait(), Ok(Some(_)) | Err(_))
+    }
+
+    /// The inner helper, as long as the outer one, which is our child and not reaped yet, has it as
+    /// its own: the number in between cannot have become somebody else's.
+    fn inner(&self) -> Vec<OwnedFd> {
+        let outer = self.helper.id();
+        let list = format!("/proc/{outer}/task/{outer}/children");
+        let children = || std::fs::read_to_string(&list).unwrap_or_default();
+        let open = |pid: &str| pidfd_open(Pid::from_raw(pid.parse().ok()?)).ok();
+        let pidfds = children()
+            .split_whitespace()
+            .map(|pid| (pid.to_string(), open(pid)))
+            .collect::<Vec<_>>();
+        let still = children();
+        let is_still = |pid: &String| still.split_whitespace().any(|other| other == pid);
+        pidfds.into_iter().filter(|(pid, _)| is_still(pid)).filter_map(|(_, pidfd)| pidfd).collect()
+    }
+}
+
+/// Waits at most so long for the end of a process: its pidfd is then readable (pidfd_open(2)).
+fn ended(pidfd: &OwnedFd, at_most: Duration) -> bool {
+    let until = Instant::now() + at_most;
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
+        match poll(&mut [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(n) if n > 0 => return true,
+            Err(Errno::EINTR) => {}
+            _ if left.is_zero() => return false,
+            _ => {}
         }
     }
 }
@@ -203,6 +253,20 @@ impl Child {
 /// What the helper says of the end; its silence is its own.
 fn said(message: &[u8]) -> Ending {
     serde_json::from_slice(message).unwrap_or(Ending::HelperGone)
+}
+
+fn signal(pidfd: &OwnedFd, signal: Signal) {
+    let no_details: *const libc::siginfo_t = std::ptr::null();
+    // SAFETY: pidfd_send_signal(2) with a descriptor that is open, and no siginfo.
+    let _ = unsafe {
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal as libc::c_int,
+            no_details,
+            0,
+        )
+    };
 }
 
 impl Drop for Child {

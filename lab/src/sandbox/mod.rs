@@ -2,14 +2,19 @@
 //! [`Launch`], starts the machine behind them, and sees how it ends.
 //!
 //! It is the lab's own binary, started again as `lab __sandbox LAUNCH-FD LIFELINE-FD`, because
-//! unshare(2) of a user namespace wants a single-threaded process. Two processes stay: the outer
-//! one waits, the inner one is PID 1 of the machine's pid namespace, so that the machine's own
-//! exit signal is seen (a PID 1 that aborts shows as something else) and so that its end is the
-//! end of everything inside.
+//! unshare(2) of a user namespace wants a single-threaded process. Two processes stay: the inner one
+//! is PID 1 of the machine's pid namespace, so that the machine's own exit signal is seen (a PID 1
+//! that aborts shows as something else) and so that its end is the end of everything inside. The
+//! outer one waits for it; where there is no pid namespace it inherits what the machine leaves
+//! behind, and ends it.
 
+mod calls;
 mod caps;
 mod child;
+mod landlock;
 mod launch;
+mod level;
+mod process;
 mod root;
 
 use std::ffi::CString;
@@ -27,10 +32,15 @@ use nix::sys::socket::{MsgFlags, UnixAddr, bind, recv, send};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-use crate::manifest::Result;
-
 pub use child::{Child, Ending};
-pub use launch::{Isolation, Launch, RootEntry};
+pub use landlock::version as landlock_version;
+pub use launch::{Access, Calls, Isolation, Launch, Limits, Reach, RootEntry};
+pub use level::{Walls, choose, probe};
+
+/// How a machine's [`Ending::NotStarted`] begins where the host refuses what [`Isolation::Full`] is
+/// made of.
+pub const REFUSALS: [&str; 2] = [NO_NAMESPACES, root::NO_MOUNTS];
+const NO_NAMESPACES: &str = "user namespaces are refused";
 
 /// The first argument that makes the lab's binary this helper.
 pub const DISPATCH: &str = "__sandbox";
@@ -58,47 +68,6 @@ pub fn dispatch() {
     }
 }
 
-/// Whether [`Isolation::Full`] can be had here, found by really unsharing and mounting.
-///
-/// # Errors
-/// Only where no process can be started at all.
-pub fn probe(scratch: &std::path::Path) -> Result<Option<String>> {
-    let launch = Launch {
-        argv: Vec::new(),
-        env: Vec::new(),
-        keep: Vec::new(),
-        folder: "/".into(),
-        bind: None,
-        isolation: Isolation::Full,
-        root: vec![
-            RootEntry::Folder("/proc".into()),
-            RootEntry::Memory { at: "/dev/shm".into(), size: 1 << 20 },
-        ],
-        mount_on: scratch.to_path_buf(),
-        fixed_addresses: false,
-        file_limit: None,
-    };
-    let null = std::fs::File::options().write(true).open("/dev/null");
-    let null = null.map_err(|e| {
-        crate::manifest::Diagnostic::io("open", std::path::Path::new("/dev/null"), &e)
-    })?;
-    let mut child = Child::start(&launch, null.into())?;
-    let ending = loop {
-        if let Some(ending) = child.ending() {
-            break ending;
-        }
-        let mut fds = [PollFd::new(child.ending_fd(), PollFlags::POLLIN)];
-        if matches!(poll(&mut fds, PollTimeout::from(5000u16)), Ok(0)) {
-            break Ending::NotStarted("no answer within 5 s".into());
-        }
-    };
-    Ok(match ending {
-        Ending::Exited(0) => None,
-        Ending::NotStarted(why) => Some(why),
-        other => Some(other.to_string()),
-    })
-}
-
 /// What went wrong in the helper: the call, and the errno's words.
 type Trouble = String;
 
@@ -113,11 +82,13 @@ struct Helper {
 impl Helper {
     fn run(&self, launch: OwnedFd) -> i32 {
         let _ = fcntl(&self.lifeline, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+        // Where the host runs out of memory, machines go before the user's own work.
+        let _ = std::fs::write("/proc/self/oom_score_adj", "500");
         let outcome = read_launch(launch).and_then(|launch| {
             self.close_others(&launch)?;
             match launch.isolation {
                 Isolation::Full => self.full(&launch),
-                Isolation::Off => self.off(&launch),
+                Isolation::Landlock | Isolation::Off => self.without_namespaces(&launch),
             }
         });
         match outcome {
@@ -159,10 +130,11 @@ impl Helper {
                 | CloneFlags::CLONE_NEWIPC
                 | CloneFlags::CLONE_NEWUTS,
         )
-        .map_err(trouble("user namespaces are refused: unshare"))?;
+        .map_err(|errno| format!("{NO_NAMESPACES}: unshare: {}", errno.desc()))?;
         let map = |file: &str, text: String| {
-            std::fs::write(file, text)
-                .map_err(|e| format!("{file}: {}", crate::manifest::errno_words(&e)))
+            std::fs::write(file, text).map_err(|e| {
+                format!("{NO_NAMESPACES}: {file}: {}", crate::manifest::errno_words(&e))
+            })
         };
         map("/proc/self/setgroups", "deny".into())?;
         map("/proc/self/uid_map", format!("0 {uid} 1"))?;
@@ -170,12 +142,7 @@ impl Helper {
         // SAFETY: this process has one thread.
         match unsafe { fork() }.map_err(trouble("fork"))? {
             ForkResult::Parent { child } => {
-                // Only the inner helper and the machine may hold the channels' ends: the lab
-                // reads them to their end.
-                let lifeline = self.lifeline.as_raw_fd();
-                let socket = launch.bind.as_ref().map(|(socket, _)| *socket);
-                close_all(launch.keep.iter().copied().chain([lifeline, 1, 2]).chain(socket));
-                while let Err(Errno::EINTR) = waitpid(child, None) {}
+                self.wait_outside(launch, child);
                 std::process::exit(0);
             }
             ForkResult::Child => {
@@ -190,19 +157,50 @@ impl Helper {
         }
     }
 
-    fn off(&self, launch: &Launch) -> Result<i32, Trouble> {
-        // Orphans of the machine come to us, so that they can be found and ended.
+    fn without_namespaces(&self, launch: &Launch) -> Result<i32, Trouble> {
+        // No signal at the lab's end: the lifeline's is heard by the inner one, and what the machine
+        // leaves behind comes to us, so that it can be found and ended.
         prctl::set_child_subreaper(true).map_err(trouble("prctl"))?;
-        self.supervise(launch)
+        // SAFETY: this process has one thread.
+        match unsafe { fork() }.map_err(trouble("fork"))? {
+            ForkResult::Parent { child } => {
+                self.wait_outside(launch, child);
+                end_descendants();
+                if let Some(folder) = &launch.clear {
+                    let _ = std::fs::remove_dir(folder);
+                }
+                std::process::exit(0);
+            }
+            ForkResult::Child => {
+                let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+                if launch.isolation != Isolation::Off {
+                    own_keyring();
+                }
+                self.supervise(launch)
+            }
+        }
+    }
+
+    /// Waits for the inner helper. Only it and the machine may hold the channels' ends: the lab reads
+    /// them to their end.
+    fn wait_outside(&self, launch: &Launch, inner: Pid) {
+        let lifeline = self.lifeline.as_raw_fd();
+        let socket = launch.bind.as_ref().map(|(socket, _)| *socket);
+        close_all(launch.keep.iter().copied().chain([lifeline, 1, 2]).chain(socket));
+        while let Err(Errno::EINTR) = waitpid(inner, None) {}
     }
 
     /// Starts the machine, waits for its end or the lifeline's, and ends everything.
     fn supervise(&self, launch: &Launch) -> Result<i32, Trouble> {
         if launch.argv.is_empty() {
+            // A probe: the walls, around nothing.
+            process::confine(launch)?;
             self.say(&Ending::Exited(0));
             return Ok(0);
         }
-        nix::unistd::chdir(&launch.folder).map_err(trouble("enter the machine's folder"))?;
+        if !launch.folder.as_os_str().is_empty() {
+            nix::unistd::chdir(&launch.folder).map_err(trouble("enter the machine's folder"))?;
+        }
         if let Some((socket, name)) = &launch.bind {
             let name = UnixAddr::new(name.as_str()).map_err(trouble("name a socket"))?;
             bind(*socket, &name).map_err(trouble("bind a socket"))?;
@@ -214,7 +212,7 @@ impl Helper {
         // SAFETY: this process has one thread.
         let machine = match unsafe { fork() }.map_err(trouble("fork"))? {
             ForkResult::Child => {
-                let why = become_machine(launch, &argv, &env);
+                let why = process::become_machine(launch, &argv, &env);
                 self.say(&Ending::NotStarted(why));
                 std::process::exit(127);
             }
@@ -249,10 +247,7 @@ impl Helper {
                 }
             }
         }
-        if launch.isolation == Isolation::Off {
-            let _ = nix::sys::signal::kill(machine, Signal::SIGKILL);
-            end_descendants();
-        }
+        // Our end is the machine's: of the pid namespace, or by what the outer one does then.
         Ok(0)
     }
 
@@ -297,36 +292,6 @@ fn read_launch(launch: OwnedFd) -> Result<Launch, Trouble> {
     let mut text = Vec::new();
     file.rewind().and_then(|()| file.read_to_end(&mut text)).map_err(|e| format!("launch: {e}"))?;
     serde_json::from_slice(&text).map_err(|e| format!("launch: {e}"))
-}
-
-/// The last steps before exec(2); returns only if something fails, with what.
-fn become_machine(launch: &Launch, argv: &[CString], env: &[CString]) -> Trouble {
-    let prepare = || -> Result<(), Trouble> {
-        let _ = prctl::set_pdeathsig(Signal::SIGKILL);
-        // Not a member of the user's session: its terminal is not the machine's.
-        let _ = nix::unistd::setsid();
-        if launch.fixed_addresses {
-            use nix::sys::personality::{self, Persona};
-            let now = personality::get().map_err(trouble("personality"))?;
-            personality::set(now | Persona::ADDR_NO_RANDOMIZE).map_err(trouble("personality"))?;
-        }
-        use nix::sys::resource::{Resource, setrlimit};
-        // A guest that panics aborts: its core would be as large as its memory.
-        setrlimit(Resource::RLIMIT_CORE, 0, 0).map_err(trouble("setrlimit"))?;
-        if let Some(limit) = launch.file_limit {
-            setrlimit(Resource::RLIMIT_FSIZE, limit, limit).map_err(trouble("setrlimit"))?;
-        }
-        if launch.isolation == Isolation::Full {
-            caps::drop_all().map_err(trouble("capabilities"))?;
-        }
-        prctl::set_no_new_privs().map_err(trouble("no_new_privs"))?;
-        Ok(())
-    };
-    if let Err(why) = prepare() {
-        return why;
-    }
-    let Err(errno) = nix::unistd::execve(&argv[0], argv, env);
-    format!("exec {}: {}", launch.argv[0], errno.desc())
 }
 
 /// Ends all descendants of this process; as their subreaper it inherits what they leave behind.
@@ -383,7 +348,7 @@ fn c_strings<'a>(strings: impl Iterator<Item = &'a str>) -> Result<Vec<CString>,
     strings.map(|s| CString::new(s).map_err(|_| format!("NUL in {s:?}"))).collect()
 }
 
-fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
+pub(super) fn pidfd_open(pid: Pid) -> nix::Result<OwnedFd> {
     // SAFETY: pidfd_open(2) takes two integers and returns a new descriptor, which is ours.
     unsafe {
         let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0))?;

@@ -12,6 +12,9 @@ use super::{Launch, RootEntry, Trouble};
 
 const NONE: Option<&str> = None;
 
+/// How trouble begins where the host refuses mounts in a user namespace.
+pub const NO_MOUNTS: &str = "mounts are refused";
+
 /// Builds the private root and moves into it.
 ///
 /// # Errors
@@ -152,7 +155,13 @@ fn folder(at: &Path) -> Result<(), Trouble> {
 }
 
 fn step(what: &str, path: &Path, call: impl FnOnce() -> nix::Result<()>) -> Result<(), Trouble> {
-    call().map_err(|errno| format!("{what} {}: {}", path.display(), errno.desc()))
+    call().map_err(|errno| {
+        let words = format!("{what} {}: {}", path.display(), errno.desc());
+        match errno {
+            Errno::EPERM | Errno::EACCES => format!("{NO_MOUNTS}: {words}"),
+            _ => words,
+        }
+    })
 }
 
 fn words(what: &str, path: &Path, error: &std::io::Error) -> Trouble {

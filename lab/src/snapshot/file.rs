@@ -50,7 +50,7 @@ impl SnapshotFile {
         Self { source: format!("cases/{case}/case.toml"), expression, info, body }
     }
 
-    fn to_text(&self) -> String {
+    pub(super) fn to_text(&self) -> String {
         format!("---\n{}---\n{}", header::text(self), self.body)
     }
 }
@@ -114,7 +114,7 @@ impl Text<'_> {
     }
 }
 
-fn parse(path: &Path, bytes: &[u8]) -> Result<SnapshotFile> {
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<SnapshotFile> {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text,
         Err(error) => {

@@ -36,6 +36,11 @@ impl Filters {
         Ok(Self(rules))
     }
 
+    /// Whether there is nothing to apply.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The bytes with every filter applied, in the order of the list.
     pub fn apply<'a>(&self, bytes: &'a [u8]) -> Cow<'a, [u8]> {
         let mut now = Cow::Borrowed(bytes);

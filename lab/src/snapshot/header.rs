@@ -18,7 +18,8 @@ pub(super) fn text(file: &SnapshotFile) -> String {
     let Info { kernel, release, also, programs } = &file.info;
     text.push_str("info:\n");
     match release.as_str() {
-        "" => field(&mut text, "  ", "kernel", kernel),
+        // What ends in brackets would be taken for a release: path:/src/linux (copy)
+        "" if !kernel.ends_with(')') => field(&mut text, "  ", "kernel", kernel),
         release => field(&mut text, "  ", "kernel", &format!("{kernel} ({release})")),
     }
     if !also.is_empty() {

@@ -8,8 +8,13 @@ mod diff;
 mod escape;
 mod file;
 mod filters;
+#[cfg(any(test, fuzzing))]
+pub(crate) mod fuzz;
 mod header;
+#[cfg(any(test, fuzzing))]
+mod inverse;
 mod names;
+mod output;
 mod pending;
 mod review;
 mod transcript;
@@ -18,6 +23,7 @@ pub use diff::{DiffKind, DiffLine, program_changes, signature, unified};
 pub use file::{Info, SnapshotFile, read, read_if_there, write};
 pub use filters::Filters;
 pub use names::{Expected, Wanted, expected};
+pub use output::{Output, OutputStream};
 pub use pending::{Pending, What};
 pub use review::{PendingFile, accept, list, reject};
 pub use transcript::{Entry, Transcript, render};
@@ -59,6 +65,8 @@ mod testing {
                 trace: vec![],
                 clock: Clock::Real,
                 timeout: Duration::from_secs(1),
+                hang: Duration::from_secs(5),
+                boot: None,
                 image: "base".into(),
             },
             params: Default::default(),

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::escape::{Standing, push_line};
-use super::filters::Filters;
+use super::output::{Output, PART};
 use crate::manifest::{Action, MachineOp};
 
 /// What the steps of a run printed, in order.
@@ -21,34 +21,29 @@ pub struct Entry {
     pub index: usize,
     /// What was done.
     pub action: Action,
-    /// The terminal's raw bytes from its start to its end.
-    pub output: Vec<u8>,
-    /// Bytes that came after its end and before the next step's start.
-    pub late: Vec<u8>,
+    /// What the terminal brought from its start to its end, filtered.
+    pub output: Output,
+    /// What came after its end and before the next step's start, filtered.
+    pub late: Output,
     /// Its status; `None`: it never ended.
     pub status: Option<i32>,
     /// It ended the shell.
     pub shell_gone: bool,
 }
 
-/// Outputs of more bytes than this, after filters, are shown by head, tail, length and digest.
-const WHOLE: usize = 64 << 10;
-/// The most that head and tail of a longer one show, in bytes each.
-const PART: usize = 1 << 10;
-
 const NO_NEWLINE: &str = "\\ no newline at end of output\n";
 const EMPTY_LINE: &str = "\\ empty line at end of output\n";
 
 /// The transcript as text that ends with exactly one newline and no blank line. Injective, up to
 /// what the filters replace and to newlines at the end of a command, which mean nothing to a shell.
-pub fn render(transcript: &Transcript, filters: &Filters) -> String {
+pub fn render(transcript: &Transcript) -> String {
     let mut out = String::new();
     for entry in &transcript.entries {
         match &entry.action {
             Action::Run(command) => push_command(&mut out, command),
             Action::Machine(op) => push_line(&mut out, operation(op).as_bytes(), Standing::Command),
         }
-        push_output(&mut out, &filters.apply(&entry.output), Standing::FirstOutput);
+        push_output(&mut out, &entry.output, Standing::FirstOutput);
         match (entry.status, entry.shell_gone) {
             (Some(0), false) => {}
             (Some(status), false) => push(&mut out, format_args!("[status {status}]\n")),
@@ -60,7 +55,7 @@ pub fn render(transcript: &Transcript, filters: &Filters) -> String {
         }
         if !entry.late.is_empty() {
             out.push_str("[late]\n");
-            push_output(&mut out, &filters.apply(&entry.late), Standing::Output);
+            push_output(&mut out, &entry.late, Standing::Output);
         }
     }
     if out.is_empty() {
@@ -96,19 +91,20 @@ fn operation(op: &MachineOp) -> String {
     format!("[machine {op}]")
 }
 
-fn push_output(out: &mut String, bytes: &[u8], first: Standing) {
-    if bytes.len() <= WHOLE {
-        push_lines(out, bytes, first);
-        if !bytes.is_empty() && !bytes.ends_with(b"\n") {
-            out.push_str(NO_NEWLINE);
+fn push_output(out: &mut String, output: &Output, first: Standing) {
+    let last = match output {
+        Output::Whole(bytes) => {
+            push_lines(out, bytes, first);
+            bytes
         }
-        return;
-    }
-    push_lines(out, &bytes[..head_end(bytes)], first);
-    let (length, digest) = (bytes.len(), blake3::hash(bytes));
-    push(out, format_args!("[cut, {length} bytes in all, blake3 {digest}]\n"));
-    push_lines(out, &bytes[tail_start(bytes)..], Standing::Output);
-    if !bytes.ends_with(b"\n") {
+        Output::Cut { head, tail, length, digest } => {
+            push_lines(out, &head[..head_end(head)], first);
+            push(out, format_args!("[cut, {length} bytes in all, blake3 {digest}]\n"));
+            push_lines(out, &tail[tail_start(tail)..], Standing::Output);
+            tail
+        }
+    };
+    if !last.is_empty() && !last.ends_with(b"\n") {
         out.push_str(NO_NEWLINE);
     }
 }
@@ -147,21 +143,28 @@ fn is_boundary(bytes: &[u8], at: usize) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::filters::Filters;
+    use super::super::inverse::read_back;
+    use super::super::output::WHOLE;
     use super::*;
+
+    fn printed(bytes: &[u8]) -> Output {
+        Output::new(bytes, &Filters::default())
+    }
 
     fn step(command: &str, output: &[u8], status: i32) -> Entry {
         Entry {
             index: 0,
             action: Action::Run(command.into()),
-            output: output.into(),
-            late: Vec::new(),
+            output: printed(output),
+            late: Output::default(),
             status: Some(status),
             shell_gone: false,
         }
     }
 
     fn show(entries: Vec<Entry>) -> String {
-        render(&Transcript { entries }, &Filters::default())
+        render(&Transcript { entries })
     }
 
     #[test]
@@ -169,7 +172,7 @@ mod tests {
         let cut = Entry { action: Action::Machine(MachineOp::PowerCut), ..step("", b"", 0) };
         let entries = vec![
             step("mount -t tmpfs none /tmp &&\n\ncd /tmp\n", b"", 0),
-            Entry { late: b"bye".to_vec(), ..step("cat m/etc/greeting", b"No such file\n", 1) },
+            Entry { late: printed(b"bye"), ..step("cat m/etc/greeting", b"No such file\n", 1) },
             cut,
             Entry { shell_gone: true, ..step("exit 3", b"", 3) },
             Entry { status: None, ..step("sleep 9", b"x", 0) },
@@ -229,86 +232,6 @@ mod tests {
         assert!(show(vec![step("x", &noise, 0)]).len() < 10 * PART);
         let blank = [b'\n'; WHOLE + 1];
         assert!(show(vec![step("x", &blank, 0)]).ends_with("\n\\ empty line at end of output\n"));
-    }
-
-    /// The inverse of `render` for outputs that are not cut, written from its documentation.
-    fn decode(text: &str) -> Transcript {
-        let text = match text.strip_suffix("\n\\ empty line at end of output\n") {
-            Some(before) => format!("{before}\n\n"),
-            None => text.to_string(),
-        };
-        let mut entries: Vec<Entry> = Vec::new();
-        let (mut late, mut in_command) = (false, false);
-        for line in text.strip_suffix('\n').unwrap().split('\n') {
-            let op = match line {
-                "[machine power-cut]" => Some(MachineOp::PowerCut),
-                "[machine sysrq w]" => Some(MachineOp::Sysrq('w')),
-                _ => None,
-            };
-            if let Some(op) = op {
-                entries.push(Entry { action: Action::Machine(op), ..step("", b"", 0) });
-                (late, in_command) = (false, false);
-                continue;
-            }
-            if line == "$" || line.starts_with("$ ") {
-                let command = String::from_utf8(unescape(line.get(2..).unwrap_or(""))).unwrap();
-                entries.push(step(&command, b"", 0));
-                (late, in_command) = (false, true);
-                continue;
-            }
-            if line == "[no steps]" {
-                continue;
-            }
-            let entry = entries.last_mut().unwrap();
-            if in_command && (line == ">" || line.starts_with("> ")) {
-                let Action::Run(command) = &mut entry.action else { panic!() };
-                command.push('\n');
-                let more = unescape(line.get(2..).unwrap_or(""));
-                command.push_str(std::str::from_utf8(&more).unwrap());
-                continue;
-            }
-            in_command = false;
-            let number = |prefix| line.strip_prefix(prefix)?.strip_suffix(']')?.parse::<i32>().ok();
-            if line == "[late]" {
-                late = true;
-            } else if line == "[not ended]" {
-                entry.status = None;
-            } else if line == "[shell ended, status unknown]" {
-                (entry.status, entry.shell_gone) = (None, true);
-            } else if let Some(status) = number("[status ") {
-                entry.status = Some(status);
-            } else if let Some(status) = number("[shell ended, status ") {
-                (entry.status, entry.shell_gone) = (Some(status), true);
-            } else {
-                let into = if late { &mut entry.late } else { &mut entry.output };
-                if line == "\\ no newline at end of output" {
-                    assert_eq!(into.pop(), Some(b'\n'));
-                } else {
-                    into.extend(unescape(line));
-                    into.push(b'\n');
-                }
-            }
-        }
-        Transcript { entries }
-    }
-
-    fn unescape(line: &str) -> Vec<u8> {
-        let mut rest = line.as_bytes();
-        let mut out = Vec::new();
-        while let Some((byte, after)) = rest.split_first() {
-            let hex = after.strip_prefix(b"x").and_then(|h| std::str::from_utf8(h.get(..2)?).ok());
-            match hex.and_then(|h| u8::from_str_radix(h, 16).ok()) {
-                Some(value) if *byte == b'\\' => {
-                    out.push(value);
-                    rest = &after[3..];
-                }
-                _ => {
-                    out.push(*byte);
-                    rest = after;
-                }
-            }
-        }
-        out
     }
 
     /// A small generator with a fixed seed (splitmix64): failures repeat.
@@ -387,7 +310,7 @@ mod tests {
                 };
                 let status = [None, Some(0), Some(0), Some(1), Some(-9), Some(139)][self.roll(6)];
                 let late = if self.roll(3) == 0 { self.bytes(8) } else { Vec::new() };
-                let output = self.bytes(12);
+                let (late, output) = (printed(&late), printed(&self.bytes(12)));
                 Entry { index: 0, action, output, late, status, shell_gone: self.roll(5) == 0 }
             });
             Transcript { entries: entries.collect() }
@@ -399,8 +322,8 @@ mod tests {
         let mut dice = Dice(2);
         for round in 0..30_000 {
             let transcript = dice.transcript();
-            let text = render(&transcript, &Filters::default());
-            assert_eq!(decode(&text), transcript, "round {round}:\n{text}");
+            let text = render(&transcript);
+            assert_eq!(read_back(&text), Ok(transcript), "round {round}:\n{text}");
             // What insta does to contents of a file.
             assert_eq!(format!("{}\n", text.trim_end().replace("\r\n", "\n")), text);
             assert!(text.lines().all(|l| l.trim_end() == l), "{text}");
@@ -415,7 +338,7 @@ mod tests {
         let path = folder.path().join("transcript.snap");
         let mut dice = Dice(4);
         for _ in 0..500 {
-            let text = render(&dice.transcript(), &Filters::default());
+            let text = render(&dice.transcript());
             let file = SnapshotFile::new("a", &Default::default(), Info::default(), text.clone());
             write(&path, &file).unwrap();
             assert_eq!(read(&path).unwrap().body, text);
@@ -429,6 +352,6 @@ mod tests {
         let mut dice = Dice(3);
         let noise: Vec<u8> = (0..WHOLE).map(|_| dice.roll(256) as u8).collect();
         let transcript = Transcript { entries: vec![step("x", &noise, 0)] };
-        assert_eq!(decode(&render(&transcript, &Filters::default())), transcript);
+        assert_eq!(read_back(&render(&transcript)), Ok(transcript));
     }
 }

@@ -1,9 +1,7 @@
-//! What a host may lack: a network, programs, memory, namespaces. Each is said in one paragraph
+//! What a host may lack: a network, programs, memory. (Namespaces: see `isolation`.) Each is said in one paragraph
 //! with the way out, is exit code 3, and leaves nothing behind.
 
-use std::process::{Command, Stdio};
-
-use super::support::{Lab, Ran, lab_for, tokens};
+use super::support::{Lab, lab_for};
 
 const STEP: &str = "[[step]]\nrun = \"true\"\n";
 
@@ -89,49 +87,4 @@ fn no_room_for_the_guests_memory() {
     // With others beside it: they run.
     let ran = lab.start_two(&["run", "huge", "dm-linear"]).wait();
     ran.code(3).out("2 runs: 1 broken, 1 pass");
-}
-
-/// In a user namespace that allows no further ones, as hardened hosts and containers do.
-fn without_namespaces(lab: &Lab, args: &[&str]) -> Ran {
-    let mut command = Command::new("unshare");
-    let script = "echo 0 > /proc/sys/user/max_user_namespaces && exec \"$@\"";
-    command.args(["-Ur", "sh", "-c", script, "sh", super::support::LAB]).args(args);
-    lab.settle(&mut command);
-    lab.launch(command, Some(tokens(1)), Stdio::null()).wait()
-}
-
-#[test]
-fn user_namespaces_refused() {
-    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    let ran = without_namespaces(&lab, &["run", "dm-linear"]);
-    ran.code(3).out("broken dm-linear").out("user namespaces are refused");
-    ran.out("lab doctor").out("--sandbox=off");
-    assert!(lab.files(".snap.new").is_empty());
-
-    let ran = without_namespaces(&lab, &["doctor"]);
-    ran.code(3).out("user namespaces are refused").out("fix: sysctl user.max_user_namespaces");
-
-    // Without walls it runs, and says so.
-    let ran = without_namespaces(&lab, &["run", "dm-linear", "--sandbox=off", "--json"]);
-    ran.code(0);
-    assert_eq!(ran.result().isolation, Some(lab::machine::Isolation::Off));
-}
-
-#[test]
-fn user_namespaces_refused_to_a_shell() {
-    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    let ran = without_namespaces(&lab, &["shell"]);
-    ran.code(3).err("user namespaces are refused").err("lab doctor").err("--sandbox=off");
-    // There was no kernel whose log could help.
-    assert!(!ran.stderr.contains("kernel.log"), "{ran}");
-}
-
-#[test]
-fn folders_that_cannot_be_written() {
-    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    let lab = lab.env("TMPDIR", "/proc/no-such-folder");
-    let ran = lab.boot(&["run", "dm-linear"]);
-    ran.code(3).out("/proc/no-such-folder");
-    let lab = Lab::of_repository().env("LAB_CACHE", "/proc/no-such-folder");
-    lab.lab(&["run", "dm-linear"]).code(3).err("/proc/no-such-folder");
 }

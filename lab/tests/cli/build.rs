@@ -1,7 +1,7 @@
 //! Kernels built from source, for real: one kernel, and a variant of it that differs by one patch.
 //! What is in the cache's store is not built again, so that only the first run takes minutes.
 
-use super::support::{Lab, lab_for, skip};
+use super::support::{Lab, lab_for, lab_for_built};
 
 pub const SOURCE: &str = "uml-6.1-src";
 const BROKEN: &str = "uml-6.1-broken";
@@ -9,25 +9,7 @@ const BROKEN: &str = "uml-6.1-broken";
 /// A project with the repository's cases, patches and kernels; `None` (or a failure, with
 /// LAB_REQUIRE=all) where no kernel can be built here.
 pub fn builder() -> Option<Lab> {
-    let lab = lab_for(&["uml-6.1"])?;
-    let missing: Vec<&str> = ["make", "gcc", "flex", "bison", "bc", "git"]
-        .into_iter()
-        .filter(|program| !lab::image::on_host(program))
-        .collect();
-    if !missing.is_empty() {
-        skip(&format!("{missing:?} missing: no kernel can be built"));
-        return None;
-    }
-    // Without the harness' deadline: the first build takes minutes of both cores (.ci/test does it
-    // beforehand, so that no other test waits for a processor meanwhile).
-    let built = std::process::Command::new(super::support::LAB)
-        .current_dir(lab.project())
-        .env("LAB_CACHE", super::support::cache())
-        .args(["kernel", "build", SOURCE, BROKEN])
-        .stdin(std::process::Stdio::null())
-        .status();
-    assert!(built.unwrap().success());
-    Some(lab)
+    lab_for_built(&[SOURCE, BROKEN])
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! The other cases of the repository on the kernels besides the default one.
 
+use lab::case::Outcome;
+
 use super::support::lab_for;
 
 fn pass_on(kernel: &str) {
@@ -11,6 +13,27 @@ fn pass_on(kernel: &str) {
     let pass = |case: &str| (case.to_string(), "pass".to_string());
     assert_eq!(codes, [pass("dm-linear"), pass("overlay-union")], "{ran}");
     assert!(lab.files(".snap.new").is_empty());
+}
+
+/// What was synced before a power cut is there after it, and the twins, which do not sync, show that
+/// it is so because of that.
+#[test]
+fn power_cut_cases_pass_on_every_kernel() {
+    for (kernel, twins) in [("uml-5.10", 0), ("uml-6.1", 2), ("uml-6.12", 0)] {
+        let Some(lab) = lab_for(&[kernel]) else { return };
+        let mut args = vec!["run", "*-power-cut", "-k", kernel, "--json"];
+        args.extend((twins > 0).then_some("--twins"));
+        let ran = lab.start_two(&args).wait();
+        ran.code(0);
+        let results = ran.results();
+        assert_eq!(results.len(), 2 + twins, "{ran}");
+        for result in results {
+            // A twin passes where it fails as it must.
+            assert_eq!((result.outcome, result.boots), (Outcome::Pass, 2), "{ran}");
+            assert_eq!(result.code == "pass", result.run.twin.is_none(), "{ran}");
+        }
+        assert!(lab.files(".snap.new").is_empty());
+    }
 }
 
 #[test]

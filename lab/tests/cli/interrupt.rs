@@ -1,5 +1,5 @@
-//! A run on a terminal: what is shown while it goes on, and what is left when it is interrupted,
-//! or when the lab itself is killed.
+//! A run on a terminal: what is shown while it goes on, and what is left when it is interrupted.
+//! Signals in each phase of a run are the fault suite's subject.
 
 use std::time::{Duration, Instant};
 
@@ -61,30 +61,42 @@ fn ctrl_c_ends_the_run_and_says_so() {
     assert_eq!(runs[0]["result"]["code"], "broken:interrupted");
 }
 
-/// SIGTERM and SIGHUP are the same, and runs that had not begun do not begin.
+/// Runs that had not begun do not begin.
 #[test]
-fn other_signals_do_the_same() {
+fn what_waits_for_its_turn_is_not_run() {
     let Some(lab) = lab_for(&["uml-6.1"]) else { return };
     sleeps(&lab, 1000);
-    for signal in [Signal::SIGTERM, Signal::SIGHUP, Signal::SIGINT] {
-        let args = ["run", "sleeps", "overlay-union", "-k", "uml-6.1", "-j", "1", "--json"];
-        let mut running = lab.start(&args);
-        running.until("\"title\":\"sleep 1000\"");
-        kill(Pid::from_raw(running.child.id().cast_signed()), signal).unwrap();
-        let ran = running.wait();
-        ran.code(130);
-        let codes: Vec<_> = ran.results().into_iter().map(|result| result.code).collect();
-        assert!(codes.contains(&"broken:interrupted".to_string()), "{ran}");
-        assert!(lab.files(".snap.new").is_empty());
-        lab.nothing_is_left();
-    }
+    // Cases run in the order of their names.
+    lab.case("waits", "[[step]]\nrun = \"true\"\n");
+    let mut running = lab.start(&["run", "sleeps", "waits", "-j", "1", "--json"]);
+    running.until("\"title\":\"sleep 1000\"");
+    kill(Pid::from_raw(running.child.id().cast_signed()), Signal::SIGTERM).unwrap();
+    let ran = running.wait();
+    ran.code(130);
+    assert_eq!(ran.result().code, "broken:interrupted", "{ran}");
+    assert!(lab.files(".snap.new").is_empty());
 }
 
-/// Nothing can be said when the lab is killed outright; the lifeline ends the machine all the same.
+/// A case with a disk of 64 MiB, some of it written.
+fn sleeps_with_a_disk(lab: &Lab, name: &str) {
+    let machine = "[machine]\ndisks = [{ name = \"a\", size = \"64M\" }]\n";
+    let write = "[[step]]\nrun = \"head -c 1M /dev/urandom > /dev/lab/a; sync\"\n";
+    let sleep = "[[step]]\nrun = \"sleep 1000\"\n";
+    lab.case(name, &format!("{machine}{write}{sleep}"));
+}
+
+/// Names in the folder for temporary files.
+fn scratch(lab: &Lab) -> Vec<String> {
+    let entries = std::fs::read_dir(lab.tmp()).unwrap().flatten();
+    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+}
+
+/// Nothing can be said when the lab is killed outright; the lifeline ends the machine all the same,
+/// and the next lab clears what lies behind.
 #[test]
 fn a_killed_lab_takes_its_machine_along() {
     let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    sleeps(&lab, 1000);
+    sleeps_with_a_disk(&lab, "sleeps");
     let mut running = lab.start(&["run", "sleeps", "--json"]);
     running.until("\"title\":\"sleep 1000\"");
     let session = running.child.id();
@@ -98,10 +110,75 @@ fn a_killed_lab_takes_its_machine_along() {
     }
     assert!(running.wait().status.code().is_none());
 
-    // What the lab could not clear away is a folder for temporary files, and no more.
-    for entry in std::fs::read_dir(lab.tmp()).unwrap().flatten() {
-        std::fs::remove_dir_all(entry.path()).unwrap();
-    }
+    // What the lab could not clear away is a folder for temporary files, and the run's disk.
+    assert_eq!(scratch(&lab).len(), 1);
+    assert_eq!(lab.files("/disks/a").len(), 1);
     lab.lab(&["runs"]).code(0).out("interrupted");
-    lab.lab(&["runs", "log"]).code(0).out("the lab ended before the run did");
+    lab.lab(&["runs", "log"]).code(0).out("the lab ended before the run did").out("disks");
+    let would = lab.lab(&["gc", "--dry-run"]);
+    would.code(0).out("left by a killed lab").out("disks of 1 run, 1 scratch folder");
+    assert_eq!(lab.files("/disks/a").len(), 1);
+
+    let next = lab.boot(&["run", "dm-linear"]);
+    next.code(0).err("cleared what a killed lab left: disks of 1 run, 1 scratch folder (1.");
+    lab.nothing_is_left();
+    assert_eq!(lab.files("/disks/a"), [] as [&str; 0]);
+    assert!(lab.files("").iter().all(|file| !file.contains("/.open-")));
+    // What is known of the run is still there.
+    let runs = lab.lab(&["runs", "list", "--json"]).value();
+    assert_eq!(runs[0]["state"], "interrupted");
+    lab.lab(&["runs", "log", "sleeps"]).code(0).out("the lab ended before").out("Linux version");
+    assert_eq!(lab.boot(&["run", "dm-linear"]).code(0).stderr, "");
+}
+
+/// The twin: of a lab that is alive nothing is touched, neither by a run nor by a gc beside it.
+#[test]
+fn a_living_labs_files_are_left_alone() {
+    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
+    sleeps_with_a_disk(&lab, "sleeps");
+    lab.write("lab.toml", "[runs]\nkeep = 1\n");
+    let mut living = lab.start_two(&["run", "sleeps", "--json"]);
+    living.until("\"title\":\"sleep 1000\"");
+    let before = (scratch(&lab), lab.files("/disks/a"));
+    assert_eq!((before.0.len(), before.1.len()), (1, 1));
+
+    let mut beside = lab.command(&["run", "dm-linear", "--json"]);
+    let beside = beside.output().unwrap();
+    assert!(beside.status.success(), "{beside:?}");
+    assert_eq!(String::from_utf8_lossy(&beside.stderr), "");
+    lab.lab(&["gc"]).code(0);
+    assert_eq!((scratch(&lab), lab.files("/disks/a")), before);
+    lab.lab(&["runs"]).code(0).out("runs");
+
+    kill(Pid::from_raw(living.child.id().cast_signed()), Signal::SIGINT).unwrap();
+    let ran = living.wait();
+    assert_eq!(ran.code(130).result().code, "broken:interrupted");
+    // It ended by itself: nothing was left to clear.
+    lab.nothing_is_left();
+    assert_eq!(lab.files("/disks/a"), [] as [&str; 0]);
+}
+
+/// Two labs that start at once after a kill: each thing is cleared once, and both run.
+#[test]
+fn two_labs_clear_up_at_once() {
+    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
+    sleeps_with_a_disk(&lab, "sleeps");
+    let mut running = lab.start_two(&["run", "sleeps", "--json"]);
+    running.until("\"title\":\"sleep 1000\"");
+    running.child.kill().unwrap();
+    let _ = running.child.wait();
+    let start = || {
+        let mut command = lab.command(&["run", "dm-linear", "--json"]);
+        command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        command.spawn().unwrap()
+    };
+    let both = [start(), start()];
+    let ended = both.map(|child| child.wait_with_output().unwrap());
+    let said = ended.iter().map(|ended| String::from_utf8_lossy(&ended.stderr).into_owned());
+    let said: String = said.collect();
+    assert!(ended.iter().all(|ended| ended.status.success()), "{ended:?}");
+    assert_eq!(said.matches("disks of 1 run").count(), 1, "{said}");
+    assert_eq!(said.matches("1 scratch folder").count(), 1, "{said}");
+    lab.nothing_is_left();
+    assert_eq!(lab.files("/disks/a"), [] as [&str; 0]);
 }

@@ -123,7 +123,7 @@ fn judged_by(lab: &Lab, judge: Judge, cases: &[&str]) -> Vec<RunResult> {
         cache: cache(),
         runs: lab.path(".lab/runs"),
         runtime: lab.tmp(),
-        isolation: Isolation::Full,
+        walls: sandbox::Walls::of(Isolation::Full),
         keep_disks: false,
     };
     let selection = Selection {
@@ -145,7 +145,7 @@ fn judged_by(lab: &Lab, judge: Judge, cases: &[&str]) -> Vec<RunResult> {
         judge,
         cancel: cancel.as_fd(),
         cancelled: &cancelled,
-        options: Options { jobs: 2, pending: false, fail_flaky: false },
+        options: Options { jobs: 2, pending: false, fail_flaky: false, fail_fast: false },
     }
     .run(&requests)
     .unwrap();

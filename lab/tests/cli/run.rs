@@ -65,12 +65,38 @@ fn events_tell_the_whole_story() {
     assert!(result.ready_ms.unwrap() <= result.total_ms.unwrap());
 }
 
+/// A case that fails every third time: all are counted, nothing waits for review, and --fail-fast
+/// ends it there.
+#[test]
+fn repetitions_are_counted_or_end_at_the_first_failure() {
+    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
+    lab.case(
+        "now-and-then",
+        "[machine]\nshares = [{ host = 'state', guest = '/mnt/s', mode = 'rw' }]\n\
+         [[step]]\nrun = '''\nread n < /mnt/s/n; echo $((n + 1)) > /mnt/s/n\n[ $((n % 3)) != 2 ]\n'''\n",
+    );
+    lab.write("cases/now-and-then/state/n", "0\n");
+    lab.boot(&["run", "now-and-then", "-k", "uml-6.1"]).code(1);
+    lab.lab(&["accept", "now-and-then"]).code(0);
+    let run = |more: &[&str]| {
+        lab.write("cases/now-and-then/state/n", "0\n");
+        lab.boot(
+            &[&["run", "now-and-then", "-k", "uml-6.1", "-j", "1", "--repeat", "4"], more].concat(),
+        )
+    };
+    run(&[]).code(1).out("4 runs: 1 fail, 3 pass").not_out("lab review");
+    assert!(lab.files(".snap.new").is_empty());
+    let ran = run(&["--fail-fast"]);
+    ran.code(1).out("3 runs: 1 fail, 2 pass").err("1 of 4 runs were not started after a failure");
+    lab.lab(&["run", "now-and-then", "--repeat", "0"]).code(2).err("0 is not in 1..");
+}
+
 #[test]
 fn a_dry_run_boots_nothing() {
     let lab = Lab::of_repository();
     let ran = lab.lab(&["run", "--dry-run", "--twins", "-k", "uml-5.10", "-k", "uml-6.1"]);
     ran.code(0).out("hostfs-file-dentry  ").out("twin, must end in fail:output");
-    assert_eq!(ran.stdout.lines().count(), 4 * 3, "{ran}");
+    assert_eq!(ran.stdout.lines().count(), 6 * 3, "{ran}");
     assert!(!lab.path(".lab").exists());
 }
 

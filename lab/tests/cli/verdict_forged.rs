@@ -19,44 +19,44 @@ fn what_a_step_prints_is_output_and_nothing_else() {
     assert!(!transcript.contains("\n[status 1]"), "{transcript}");
 }
 
+/// A line of the kernel's log with a splat in it, from user space.
+const SPLAT: &str = "WARNING: CPU: 0 PID: 1 at fs/inode.c:1 iput+0x1/0x2";
+
+/// Through /dev/kmsg, which the kernel would stamp, and to each console with a stamp of its own.
 #[test]
-fn records_written_to_the_control_device_are_forged() {
-    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    for forgery in ["noise --kind records --count 14", "noise --bytes 100K", "printf x"] {
-        let ran = lab.boot(&["run", "--json", "--", &format!("{forgery} > /dev/ttyS0")]);
-        ran.code(3);
-        let code = ran.result().code;
-        assert!(["broken:forged", "broken:incomplete"].contains(&code.as_str()), "{ran}");
+fn the_words_of_a_splat_from_user_space_are_not_believed() {
+    let Some(lab) = lab_for(&["uml-5.10", "uml-6.1"]) else { return };
+    let run = format!(
+        "echo '{SPLAT}' > /dev/kmsg; echo '<2>Kernel panic - not syncing: x' > /dev/kmsg; \
+         for c in console tty0; do echo '[    1.000000] {SPLAT}' > /dev/$c; done; \
+         echo 'BUG: plain' > /dev/console; dmesg | grep -c iput; \
+         ! echo on > /proc/sys/kernel/printk_devkmsg"
+    );
+    lab.case(
+        "words",
+        &format!("[needs]\nprograms = [\"dmesg\"]\n[[step]]\nrun = \"\"\"{run}\"\"\"\n"),
+    );
+    for kernel in ["uml-5.10", "uml-6.1"] {
+        let ran = lab.boot(&["run", "words", "-k", kernel, "--json"]);
+        assert_eq!(ran.result().code, "fail:unreviewed", "{ran}");
+        let log = std::fs::read_to_string(ran.result().folder.unwrap().join("kernel.log")).unwrap();
+        assert_eq!(log.matches("iput").count(), 2, "what the consoles were given is kept: {log}");
     }
 }
 
-#[test]
-fn a_failing_step_cannot_write_itself_a_pass() {
-    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    let end = r#"lab 9 0000000000000000 {"end":{"steps":1,"late":0,"left_mounted":[]}}"#;
-    let ran = lab.boot(&["run", "--json", "--", &format!("echo '{end}' > /dev/ttyS0; false")]);
-    ran.code(3);
-    assert_eq!(ran.result().code, "broken:forged", "{ran}");
-}
-
-#[test]
-fn bytes_written_past_the_steps_terminal_are_noticed() {
-    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    let ran = lab.boot(&["run", "--json", "--", "echo out of turn > /dev/tty1; sleep 0.1"]);
-    ran.code(3);
-    assert_eq!(ran.result().code, "broken:incomplete", "{ran}");
-    assert!(ran.result().reasons[0].text.contains("12 bytes where the records account for 0"));
-}
-
-/// The kernel's log is the kernel's, whoever wrote to /dev/kmsg: it counts, and against the step.
+/// A case may have its words in the kernel's log; then they are the kernel's.
 #[test]
 fn a_splat_in_the_kernel_log_counts_unless_the_case_allows_it() {
     let Some(lab) = lab_for(&["uml-6.1"]) else { return };
-    let run = "echo 'WARNING: CPU: 0 PID: 1 at fs/inode.c:1 iput+0x1/0x2' > /dev/kmsg";
-    let ran = lab.boot(&["run", "--json", "--", run]);
+    let body = format!(
+        "[machine]\ncmdline = [\"printk.devkmsg=on\"]\n\
+         [[step]]\nrun = \"\"\"echo '{SPLAT}' > /dev/kmsg\"\"\"\n"
+    );
+    lab.case("warns", &body);
+    let ran = lab.boot(&["run", "warns", "--json"]);
     ran.code(1);
     assert_eq!(ran.result().code, "fail:splat", "{ran}");
-    lab.case("allowed", &format!("allow = [\"WARNING\"]\n[[step]]\nrun = \"\"\"{run}\"\"\"\n"));
+    lab.case("allowed", &format!("allow = [\"WARNING\"]\n{body}"));
     let ran = lab.boot(&["run", "allowed", "--json"]);
     assert_eq!(ran.result().code, "fail:unreviewed", "{ran}");
 }

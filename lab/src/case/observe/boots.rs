@@ -6,7 +6,7 @@ use std::time::Instant;
 use lab_proto::HostMessage;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::{BOOT, LOG, Observer, Progress, TERMINAL};
+use super::{LOG, Observer, Progress, TERMINAL};
 use crate::case::evidence::{BootEvidence, Left, StepEvidence, Tracked};
 use crate::machine::{Ending, Machine, MachineOp};
 use crate::manifest::{Action, Step};
@@ -34,7 +34,7 @@ impl Observer<'_> {
         }
         self.evidence.tainted = tainted;
         if op == MachineOp::PowerCut {
-            self.pings = None;
+            self.deadlines.end_pings();
         }
         self.due = Some((index, op));
     }
@@ -57,7 +57,10 @@ impl Observer<'_> {
             shell_gone: false,
         });
         let timeout = self.steps()[index].timeout;
-        self.wait_for(timeout.map(|_| Tracked::Step(index)), timeout.unwrap_or(BOOT));
+        match timeout {
+            Some(timeout) => self.deadlines.wait_for(Tracked::Step(index), Some(timeout)),
+            None => self.deadlines.wait_for_nothing(),
+        }
         (self.watch.progress)(Progress::StepStarted(index));
         true
     }
@@ -101,7 +104,10 @@ impl Observer<'_> {
         if let Err(error) = machine.freeze() {
             return Ok(Err(error));
         }
-        self.read(machine, &[true, true, true, true, false, false], buffer)?;
+        self.read(machine, &[true, true, true, true, false, false], true, buffer)?;
+        while self.open[LOG] && machine.channels().log.poll_fd().is_none() {
+            self.read(machine, &[false; 6], true, buffer)?;
+        }
         machine.kill();
         self.leaving = Some((index, Left::Cut));
         self.gone = Some(Instant::now());
@@ -143,11 +149,12 @@ impl Observer<'_> {
             return false;
         }
         let own = self.steps()[step].timeout;
-        let (what, limit) = match own {
-            Some(timeout) if timeout < BOOT => (Tracked::Step(step), timeout),
-            _ => (Tracked::Boot, BOOT),
-        };
-        self.wait_for(Some(what), limit);
+        match own {
+            Some(timeout) if timeout < self.deadlines.boot() => {
+                self.deadlines.wait_for(Tracked::Step(step), Some(timeout));
+            }
+            _ => self.deadlines.wait_for(Tracked::Boot, None),
+        }
         true
     }
 
@@ -184,7 +191,7 @@ impl Observer<'_> {
         self.log.begin_boot(number).map_err(words)?;
         self.first = self.evidence.steps.len();
         self.boot_started = Instant::now();
-        self.pings = None;
+        self.deadlines.end_pings();
         self.gone = None;
         self.open = [true; 4];
         Ok(())

@@ -4,12 +4,13 @@ use std::time::SystemTime;
 
 use lab_proto::{GuestPlan, GuestStep, Work};
 
+use super::printed::Owner;
 use super::{Watch, boots};
 use crate::case::evidence::Evidence;
-use crate::console::{Log, Terminal};
+use crate::console::{Line, Log};
 use crate::machine::GuestView;
 use crate::manifest::{Action, Clock, MachineOp, StatusRule, Step};
-use crate::snapshot::{Entry, Transcript};
+use crate::snapshot::{Entry, Output, Transcript};
 
 /// The plan of this boot.
 pub(super) fn plan(watch: &Watch<'_>, view: &GuestView, boot: u32, first: usize) -> GuestPlan {
@@ -45,29 +46,32 @@ fn guest_step(step: &Step) -> GuestStep {
     GuestStep::Run { run, stop_unless }
 }
 
-/// The steps' output, cut from the terminal as the records say.
+/// The steps that began, each with what is its of the terminal.
 pub(super) fn transcript(
     steps: &[Step],
     evidence: &Evidence,
-    terminal: &mut Terminal,
-) -> std::io::Result<Transcript> {
-    let mut entries = Vec::new();
+    printed: Vec<(Owner, Output)>,
+) -> Transcript {
+    let mut entries: Vec<Entry> = Vec::new();
     for seen in &evidence.steps {
-        let end = match seen.status {
-            Some(_) => seen.from + seen.bytes,
-            // It never ended: all that came since is its.
-            None => terminal.length(),
-        };
         entries.push(Entry {
             index: seen.index,
             action: steps[seen.index].action.clone(),
-            output: terminal.bytes(seen.from..end)?,
-            late: terminal.bytes(end..end + seen.late)?,
+            output: Output::default(),
+            late: Output::default(),
             status: seen.status,
             shell_gone: seen.shell_gone,
         });
     }
-    Ok(Transcript { entries })
+    for (owner, output) in printed {
+        let (Owner::Step(index) | Owner::Late(index)) = owner;
+        let Some(entry) = entries.iter_mut().find(|entry| entry.index == index) else { continue };
+        match owner {
+            Owner::Step(_) => entry.output = output,
+            Owner::Late(_) => entry.late = output,
+        }
+    }
+    Transcript { entries }
 }
 
 /// What UML prints on every start, before the kernel has its console.
@@ -79,6 +83,11 @@ pub(super) fn last_words(words: &[u8], log: &Log) -> Vec<String> {
     let text = String::from_utf8_lossy(words);
     let told = |line: &&str| !line.is_empty() && !CHATTER.iter().any(|c| line.starts_with(c));
     let own: Vec<&str> = text.lines().map(str::trim_end).filter(told).collect();
-    let kernels = log.tail().filter(|line| !line.is_empty());
+    // A stack trace has no last word.
+    let said = |line: &&str| {
+        let text = Line::parse(line).map_or(*line, |line| line.text);
+        !text.is_empty() && !text.starts_with([' ', '\t']) && !text.ends_with(':')
+    };
+    let kernels = log.tail().filter(said);
     kernels.chain(own.iter().rev().take(5).rev().copied()).map(str::to_string).collect()
 }

@@ -2,7 +2,10 @@
 //! deadlines, and ends with complete [`Evidence`] or with what is missing from it.
 
 mod boots;
+mod deadlines;
 mod guest;
+mod last_look;
+mod printed;
 mod records;
 #[cfg(test)]
 mod tests;
@@ -16,22 +19,15 @@ use std::time::{Duration, Instant};
 use lab_proto::{HostMessage, Nonce};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::evidence::{Evidence, Left, Stall, Tracked};
+use super::evidence::{Evidence, Left};
 use super::plan::Instance;
 use crate::console::{Control, Flow, Incoming, Log, Terminal, drain};
-use crate::machine::{Ending, Machine, MachineOp};
+use crate::machine::{Ending, LogEnd, Machine, MachineOp};
 use crate::manifest::{Result, Step};
-use crate::snapshot::Transcript;
+use crate::snapshot::{Filters, Transcript};
+use deadlines::{Deadlines, Due};
+use printed::{Owner, Printed};
 
-/// How long PID 1 may take to say hello, and then to be ready. Debian's slowest UML kernel needs
-/// two seconds on the machines measured (docs: facts), so that this is silence, not slowness.
-const BOOT: Duration = Duration::from_secs(30);
-/// PID 1 answers a ping at once, whatever the steps do.
-const HANG: Duration = Duration::from_secs(5);
-/// How often it is asked.
-const PING: Duration = Duration::from_secs(1);
-/// From the end record to the machine's end.
-const POWER_OFF: Duration = Duration::from_secs(10);
 /// Channels close with the machine; a moment is for bytes under way.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 
@@ -43,10 +39,14 @@ pub struct Watch<'a> {
     pub folder: &'a Path,
     /// The run's secret.
     pub nonce: Nonce,
+    /// How long a boot may take: see [`crate::case::BootTimes`].
+    pub boot: Duration,
     /// Modules to load before the first step.
     pub modules: Vec<String>,
     /// Readable when the lab is asked to stop.
     pub cancel: BorrowedFd<'a>,
+    /// What the case takes out of what its steps print.
+    pub filters: &'a Filters,
     /// Told about every step as it happens.
     pub progress: &'a dyn Fn(Progress),
 }
@@ -81,6 +81,7 @@ pub fn observe(machine: &mut dyn Machine, watch: &Watch<'_>) -> Result<Observati
         control: Control::create(&watch.folder.join("control"))?,
         log: Log::create(&watch.folder.join("kernel.log"))?,
         terminal: Terminal::create(&watch.folder.join("terminal"))?,
+        printed: Printed::new(watch.filters),
         words: Vec::new(),
         evidence: Evidence::default(),
         accounted: 0,
@@ -89,8 +90,7 @@ pub fn observe(machine: &mut dyn Machine, watch: &Watch<'_>) -> Result<Observati
         first: 0,
         due: None,
         leaving: None,
-        waiting: Waiting { what: Some(Tracked::Boot), until: Instant::now() + BOOT, limit: BOOT },
-        pings: None,
+        deadlines: Deadlines::new(&watch.instance.case.machine, watch.boot),
         open: [true; 4],
         gone: None,
         watch,
@@ -107,17 +107,11 @@ pub fn observe(machine: &mut dyn Machine, watch: &Watch<'_>) -> Result<Observati
     }
 }
 
-/// The deadline in force besides the run's own.
-struct Waiting {
-    what: Option<Tracked>,
-    until: Instant,
-    limit: Duration,
-}
-
 struct Observer<'a> {
     control: Control,
     log: Log,
     terminal: Terminal,
+    printed: Printed<'a>,
     words: Vec<u8>,
     evidence: Evidence,
     /// Terminal bytes that records have accounted for so far.
@@ -131,20 +125,18 @@ struct Observer<'a> {
     due: Option<(usize, MachineOp)>,
     /// The step that ends this boot, and how.
     leaving: Option<(usize, Left)>,
-    waiting: Waiting,
-    /// Number of the last ping and when it went out; answered ones leave the time of the next.
-    pings: Option<Pings>,
+    deadlines: Deadlines,
     open: [bool; 4],
     /// When the machine was seen to have ended.
     gone: Option<Instant>,
     watch: &'a Watch<'a>,
 }
 
-struct Pings {
-    number: u64,
-    sent: Instant,
-    answered: bool,
-}
+/// How much of a channel is read in one turn of the loop, in bytes, before the records are: see
+/// [`Printed`].
+const TURN: usize = 256 << 10;
+/// As [`TURN`], for what no record counts.
+const LOG_TURN: usize = 4 << 20;
 
 const LOG: usize = 0;
 const TERMINAL: usize = 1;
@@ -158,27 +150,33 @@ impl Observer<'_> {
         let mut buffer = vec![0; 64 << 10];
         let mut killed = false;
         loop {
-            let ready = self.wait(machine)?;
+            let (ready, woke) = self.wait(machine)?;
             if ready[CANCEL] {
                 self.evidence.interrupted = true;
             }
-            self.read(machine, &ready, &mut buffer)?;
+            let ended = self.gone.is_some();
+            self.read(machine, &ready, ended, &mut buffer)?;
             self.act(machine, &mut buffer)?;
             if self.gone.is_none() && machine.ending().is_some() {
                 self.gone = Some(Instant::now());
             }
             if let Some(gone) = self.gone {
                 let closed = self.open.iter().all(|open| !open);
-                if closed || gone.elapsed() > LAST_BYTES {
+                // A log in memory is there to its end, however long that takes to read.
+                let log = self.open[LOG] && machine.channels().log.poll_fd().is_none();
+                if closed || (gone.elapsed() > LAST_BYTES && !log) {
                     self.evidence.ending = machine.ending().filter(|_| !self.is_cut());
                     return Ok(());
                 }
                 continue;
             }
-            self.check_deadlines();
+            self.check_deadlines(machine, woke);
             if !killed && (self.evidence.interrupted || self.evidence.stall.is_some()) {
                 // What is under way is still read: the loop goes on until the channels close.
                 killed = true;
+                if self.evidence.stall.is_some() {
+                    self.last_look(machine, &mut buffer);
+                }
                 self.evidence.killed_by_lab = true;
                 machine.kill();
                 self.gone = Some(Instant::now());
@@ -186,12 +184,14 @@ impl Observer<'_> {
         }
     }
 
-    fn wait(&mut self, machine: &dyn Machine) -> std::io::Result<[bool; 6]> {
+    /// What is ready, and since when that is known.
+    fn wait(&mut self, machine: &dyn Machine) -> std::io::Result<([bool; 6], Instant)> {
         let channels = machine.channels();
         let write =
             if self.control.wants_write() { PollFlags::POLLOUT } else { PollFlags::empty() };
+        let log = channels.log.poll_fd();
         let fds = [
-            (channels.log.as_fd(), PollFlags::POLLIN, self.open[LOG]),
+            (log.unwrap_or(self.watch.cancel), PollFlags::POLLIN, self.open[LOG] && log.is_some()),
             (channels.terminal.as_fd(), PollFlags::POLLIN, self.open[TERMINAL]),
             (channels.control.as_fd(), PollFlags::POLLIN | write, self.open[CONTROL]),
             (channels.words.as_fd(), PollFlags::POLLIN, self.open[WORDS]),
@@ -202,47 +202,61 @@ impl Observer<'_> {
         let mut set: Vec<PollFd> =
             wanted.iter().map(|&i| PollFd::new(fds[i].0, fds[i].1)).collect();
         // Rounded up: a deadline that is a fraction of a millisecond away must not spin.
-        let timeout = self.next_deadline().saturating_duration_since(Instant::now());
-        let timeout = PollTimeout::try_from(timeout + Duration::from_millis(1))
-            .unwrap_or(PollTimeout::from(1000u16));
-        match poll(&mut set, timeout) {
+        let began = Instant::now();
+        let timeout = self.next_deadline().saturating_duration_since(began);
+        let timeout = timeout + Duration::from_millis(1);
+        let timeout = match channels.log.look_every() {
+            // Nothing more comes: what is there is read at once.
+            Some(_) if self.gone.is_some() && self.open[LOG] => Duration::ZERO,
+            Some(look) => timeout.min(look),
+            None => timeout,
+        };
+        let timeout = timeout.min(Duration::from_secs(60));
+        match poll(&mut set, PollTimeout::try_from(timeout).unwrap_or(PollTimeout::ZERO)) {
             Ok(_) | Err(nix::errno::Errno::EINTR) => {}
             Err(errno) => return Err(errno.into()),
         }
+        let woke = Instant::now();
+        self.deadlines.woke(began + timeout, woke);
         let mut ready = [false; 6];
         for (fd, index) in set.iter().zip(wanted) {
             ready[index] = fd.any() == Some(true);
         }
-        Ok(ready)
+        Ok((ready, woke))
     }
 
     fn read(
         &mut self,
         machine: &mut dyn Machine,
         ready: &[bool; 6],
+        ended: bool,
         buffer: &mut [u8],
     ) -> std::io::Result<()> {
-        const BUDGET: usize = 1 << 20;
         let channels = machine.channels();
         let closed = |flow: Flow| flow == Flow::Open;
-        if ready[LOG] {
-            let cut = self.is_cut();
-            let (log, words) = (&mut self.log, &mut self.words);
-            let flow = drain(channels.log.as_fd(), buffer, BUDGET, |bytes| match cut {
-                true => std::io::Write::write_all(words, bytes),
-                false => log.feed(bytes),
-            })?;
+        let looks = channels.log.poll_fd().is_none();
+        if self.open[LOG] && (ready[LOG] || looks) {
+            let flow = match (self.is_cut(), &channels.log) {
+                (false, end) => self.log.read(end, buffer, LOG_TURN, ended)?,
+                (true, LogEnd::Memory(_)) => Flow::Closed,
+                (true, LogEnd::Stream(fd)) => {
+                    let words = &mut self.words;
+                    drain(fd.as_fd(), buffer, LOG_TURN, |b| std::io::Write::write_all(words, b))?
+                }
+            };
             self.open[LOG] = closed(flow);
         }
         if ready[TERMINAL] {
-            let terminal = &mut self.terminal;
-            let flow =
-                drain(channels.terminal.as_fd(), buffer, BUDGET, |bytes| terminal.feed(bytes))?;
+            let (terminal, printed) = (&mut self.terminal, &mut self.printed);
+            let flow = drain(channels.terminal.as_fd(), buffer, TURN, |bytes| {
+                printed.feed(bytes);
+                terminal.feed(bytes)
+            })?;
             self.open[TERMINAL] = closed(flow);
         }
         if ready[WORDS] {
             let words = &mut self.words;
-            let flow = drain(channels.words.as_fd(), buffer, BUDGET, |bytes| {
+            let flow = drain(channels.words.as_fd(), buffer, TURN, |bytes| {
                 // The process' own words are few; what floods here is not worth keeping.
                 if words.len() < 256 << 10 {
                     words.extend_from_slice(bytes);
@@ -269,49 +283,24 @@ impl Observer<'_> {
         Ok(())
     }
 
-    fn wait_for(&mut self, what: Option<Tracked>, limit: Duration) {
-        self.waiting = Waiting { what, until: Instant::now() + limit, limit };
-    }
-
     fn next_deadline(&self) -> Instant {
-        if let Some(gone) = self.gone {
-            return gone + LAST_BYTES;
+        match self.gone {
+            Some(gone) => gone + LAST_BYTES,
+            None => self.deadlines.next(),
         }
-        let mut next = self.started + self.watch.instance.case.machine.timeout;
-        if self.waiting.what.is_some() {
-            next = next.min(self.waiting.until);
-        }
-        if let Some(pings) = &self.pings {
-            next = next.min(pings.sent + if pings.answered { PING } else { HANG });
-        }
-        next
     }
 
-    fn check_deadlines(&mut self) {
-        let now = Instant::now();
+    /// `now` is when all had come that has been read: what a slow lab has not read yet is not late.
+    fn check_deadlines(&mut self, machine: &dyn Machine, now: Instant) {
         if self.evidence.stall.is_some() {
             return;
         }
         let step = self.evidence.steps.last().filter(|s| s.status.is_none()).map(|s| s.index);
-        if let Some(pings) = &mut self.pings {
-            if !pings.answered && now >= pings.sent + HANG {
-                self.evidence.stall = Some(Stall::Hang { seconds: HANG.as_secs(), step });
-                return;
-            }
-            if pings.answered && now >= pings.sent + PING {
-                *pings = Pings { number: pings.number + 1, sent: now, answered: false };
-                let number = pings.number;
-                self.control.send(&HostMessage::Ping(number));
-            }
+        match self.deadlines.look(now, step, &|| machine.waited_for_cpu()) {
+            Due::Nothing => {}
+            Due::Ping(number) => self.control.send(&HostMessage::Ping(number)),
+            Due::Stalled(stall) => self.evidence.stall = Some(stall),
         }
-        let timeout = self.watch.instance.case.machine.timeout;
-        let (what, limit) = match self.waiting.what {
-            Some(what) if now >= self.waiting.until => (what, self.waiting.limit),
-            _ if now >= self.started + timeout => (Tracked::Run, timeout),
-            _ => return,
-        };
-        let limit_ms = limit.as_millis() as u64;
-        self.evidence.stall = Some(Stall::Timeout { what, limit_ms });
     }
 
     fn steps(&self) -> &[Step] {
@@ -319,7 +308,11 @@ impl Observer<'_> {
     }
 
     fn finish(mut self) -> Observation {
-        self.log.finish();
+        for finished in [self.log.finish(), self.terminal.finish(), self.control.finish()] {
+            if let Err(error) = finished {
+                self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
+            }
+        }
         if let Some(forgery) = self.control.unfinished() {
             // A record cut short by the machine's death is no forgery; noise without an end is.
             if self.evidence.end.is_some()
@@ -334,23 +327,17 @@ impl Observer<'_> {
         }
         evidence.splats = self.log.splats().to_vec();
         evidence.log_complete = !self.open[LOG] && !self.log.is_silent() && !self.log.has_gaps();
+        evidence.kernel_silent = self.log.is_silent();
         evidence.terminal_complete = !self.open[TERMINAL];
         evidence.terminal_expected = self.accounted;
         evidence.terminal_seen = self.terminal.length();
         evidence.total_ms = self.started.elapsed().as_millis() as u64;
         evidence.last_words = guest::last_words(&self.words, &self.log);
         let _ = std::fs::write(self.watch.folder.join("words"), &self.words);
-        let transcript = match guest::transcript(
-            &self.watch.instance.case.steps,
-            &self.evidence,
-            &mut self.terminal,
-        ) {
-            Ok(transcript) => transcript,
-            Err(error) => {
-                self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
-                Transcript { entries: Vec::new() }
-            }
-        };
+        let runs = self.evidence.steps.last().filter(|step| step.status.is_none());
+        let printed = self.printed.finish(runs.map(|step| step.index));
+        let steps = &self.watch.instance.case.steps;
+        let transcript = guest::transcript(steps, &self.evidence, printed);
         Observation { evidence: self.evidence, transcript }
     }
 }

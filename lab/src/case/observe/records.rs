@@ -1,18 +1,15 @@
 //! What PID 1's records mean for the evidence. A record that does not fit the dialogue is as bad as
 //! one that is not authentic: nothing that follows it could be believed.
 
-use std::time::Instant;
-
 use lab_proto::{GuestMessage, VERSION};
 
-use super::{BOOT, Observer, POWER_OFF, Pings, Progress, guest};
+use super::{Observer, Owner, Progress, guest};
 use crate::case::evidence::Tracked;
 use crate::machine::GuestView;
-use crate::manifest::{Action, Clock};
+use crate::manifest::Action;
 
 impl Observer<'_> {
     pub(super) fn hear(&mut self, message: GuestMessage, view: &GuestView) {
-        let now = Instant::now();
         match message {
             GuestMessage::Hello { version, .. } if version != VERSION => {
                 self.forged(format!("PID 1 speaks version {version} of the protocol"));
@@ -24,7 +21,7 @@ impl Observer<'_> {
                 self.evidence.hello = true;
                 self.evidence.boot_ms.get_or_insert(self.started.elapsed().as_millis() as u64);
                 self.control.send_plan(guest::plan(self.watch, view, self.boot(), self.first));
-                self.wait_for(Some(Tracked::SetUp), BOOT);
+                self.deadlines.wait_for(Tracked::SetUp, None);
             }
             GuestMessage::Ready { boot } if boot != self.boot() => {
                 self.forged(format!("PID 1 says that this is boot {boot}"));
@@ -35,10 +32,8 @@ impl Observer<'_> {
                 self.evidence.ready_ms.get_or_insert(elapsed);
                 (self.watch.progress)(Progress::Ready(boot, elapsed));
                 self.came_back();
-                self.wait_for(None, BOOT);
-                if self.watch.instance.case.machine.clock == Clock::Real {
-                    self.pings = Some(Pings { number: 0, sent: now, answered: true });
-                }
+                self.deadlines.wait_for_nothing();
+                self.deadlines.begin_pings();
             }
             GuestMessage::Trouble { what } => self.evidence.trouble = Some(what),
             GuestMessage::StepStarted { index, late } => {
@@ -50,17 +45,18 @@ impl Observer<'_> {
             GuestMessage::Reached { index, late, tainted } => {
                 self.reached(self.first + index as usize, late, tainted);
             }
-            GuestMessage::Pong(number) => match &mut self.pings {
-                Some(pings) if pings.number == number && !pings.answered => pings.answered = true,
-                _ => self.forged(format!("an answer to ping {number}, which was not asked")),
-            },
+            GuestMessage::Pong(number) => {
+                if !self.deadlines.pong(number) {
+                    self.forged(format!("an answer to ping {number}, which was not asked"));
+                }
+            }
             GuestMessage::End { steps, late, left_mounted, tainted } => {
                 self.late(late);
                 self.evidence.left_mounted = left_mounted;
                 self.evidence.tainted = tainted;
                 self.evidence.end = Some(steps);
-                self.pings = None;
-                self.wait_for(Some(Tracked::PowerOff), POWER_OFF);
+                self.deadlines.end_pings();
+                self.deadlines.wait_for(Tracked::PowerOff, None);
             }
         }
     }
@@ -83,8 +79,8 @@ impl Observer<'_> {
                 step.micros = micros;
                 step.bytes = bytes;
                 step.shell_gone = gone;
-                self.accounted += bytes;
-                self.wait_for(None, BOOT);
+                self.account(Owner::Step(index), bytes);
+                self.deadlines.wait_for_nothing();
                 (self.watch.progress)(Progress::StepEnded(index, status, micros));
             }
             _ => self.forged(format!("step {} ended without having begun", index + 1)),
@@ -92,11 +88,23 @@ impl Observer<'_> {
     }
 
     pub(super) fn late(&mut self, bytes: u64) {
-        self.accounted += bytes;
         match self.evidence.steps.last_mut() {
-            Some(step) => step.late += bytes,
+            Some(step) => {
+                step.late += bytes;
+                let index = step.index;
+                self.account(Owner::Late(index), bytes);
+            }
             None if bytes > 0 => self.forged(format!("{bytes} bytes before the first step")),
             None => {}
+        }
+    }
+
+    fn account(&mut self, owner: Owner, bytes: u64) {
+        self.accounted += bytes;
+        if !self.printed.count(owner, bytes) {
+            self.evidence.host_trouble.push(format!(
+                "the records count {bytes} bytes where more had been taken for one step's"
+            ));
         }
     }
 

@@ -48,7 +48,9 @@ pub(super) fn code_with(instance: &Instance, mut machine: Fake) -> (String, Evid
         folder: folder.path(),
         nonce: Nonce([7; 16]),
         modules: Vec::new(),
+        boot: Duration::from_secs(30),
         cancel: cancel.as_fd(),
+        filters: &Filters::default(),
         progress: &|_| {},
     };
     let evidence = observe(&mut machine, &watch).unwrap().evidence;

@@ -7,6 +7,7 @@ use lab_proto::{Direction, Encoder, GuestStep, Nonce, Work};
 
 use super::tests::{boot, code_with, end, instance};
 use super::*;
+use crate::case::{Stall, Tracked};
 use crate::machine::{Fake, FakeGuest};
 use crate::manifest::{Action, StatusRule};
 

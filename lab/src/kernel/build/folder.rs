@@ -6,11 +6,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 
 use super::make::Make;
 use super::walls::Walls;
+use crate::kernel::store::lock;
 use crate::kernel::tool::Watch;
 use crate::kernel::{Arch, KernelKey, PullError, PullProgress, Tree};
 use crate::manifest::{Diagnostic, Result};
@@ -18,7 +18,7 @@ use crate::sandbox::Isolation;
 
 /// `builds/LINEAGE/`: `out` for make, `log`, and what is known. It is this build's alone while the
 /// lock is held.
-pub(super) struct Folder {
+pub(in crate::kernel) struct Folder {
     /// The folder itself.
     pub path: PathBuf,
     _lock: Flock<File>,
@@ -36,24 +36,25 @@ impl Folder {
         kconfig: &[String],
         watch: &mut Watch<'_>,
     ) -> Result<Self, PullError> {
-        let arch = format!("{arch:?}");
-        let mut parts = vec![tree.lineage(), &arch];
-        parts.extend(kconfig.iter().map(String::as_str));
-        let path = builds.join(KernelKey::of(&parts).as_str());
-        fs::create_dir_all(path.join("out")).map_err(|e| Diagnostic::io("make", &path, &e))?;
+        let path = builds.join(Self::name(tree.lineage(), arch, kconfig));
         let file = path.join("lock");
-        let open = || File::options().create(true).append(true).open(&file);
-        let mut handle = open().map_err(|e| Diagnostic::io("lock", &file, &e))?;
+        let hold = || -> io::Result<Option<Flock<File>>> {
+            fs::create_dir_all(path.join("out"))?;
+            File::options().create(true).append(true).open(&file)?;
+            lock(&path, FlockArg::LockExclusiveNonblock)
+        };
         let mut said = false;
         loop {
-            match Flock::lock(handle, FlockArg::LockExclusiveNonblock) {
-                Ok(lock) => {
+            match hold() {
+                Ok(Some(lock)) => {
                     let folder = Self { path, _lock: lock };
                     folder.begin()?;
                     return Ok(folder);
                 }
-                Err((back, Errno::EWOULDBLOCK)) => handle = back,
-                Err((_, errno)) => return Err(Diagnostic::io("lock", &file, &errno.into()).into()),
+                // In use, or `lab gc` is removing it: then it is made again.
+                Ok(None) => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                Err(e) => return Err(Diagnostic::io("lock", &file, &e).into()),
             }
             if !std::mem::replace(&mut said, true) {
                 (watch.progress)(PullProgress::Waiting);
@@ -63,8 +64,16 @@ impl Folder {
         }
     }
 
+    /// Its name in CACHE/builds.
+    pub fn name(lineage: &str, arch: Arch, kconfig: &[String]) -> String {
+        let arch = format!("{arch:?}");
+        let mut parts = vec![lineage, &arch];
+        parts.extend(kconfig.iter().map(String::as_str));
+        KernelKey::of(&parts).to_string()
+    }
+
     /// make in this folder, for a source.
-    pub fn make(&self, tree: &Tree, arch: Arch, jobs: usize, isolation: Isolation) -> Make {
+    pub(super) fn make(&self, tree: &Tree, arch: Arch, jobs: usize, isolation: Isolation) -> Make {
         let log = self.path.join("log");
         // Of this build only.
         let _ = fs::remove_file(&log);

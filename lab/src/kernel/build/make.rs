@@ -55,13 +55,15 @@ impl Make {
         }
     }
 
-    /// Builds `targets`; `progress` is told each line, and the number of objects made so far.
+    /// Builds `targets`; `progress` is told each line, and the number of objects made so far. `what`
+    /// completes "cannot ...".
     ///
     /// # Errors
     /// The compiler's words and the log, or the user interrupts.
     pub fn build(
         &self,
         targets: &[&str],
+        what: &str,
         watch: &mut Watch<'_>,
         mut progress: impl FnMut(&mut Watch<'_>, &str, usize),
     ) -> Result<usize, PullError> {
@@ -75,7 +77,7 @@ impl Make {
         })?;
         match ending {
             Ending::Exited(0) => Ok(said.objects),
-            _ => Err(PullError::Compile(said.failure("build the kernel", &ending, self))),
+            _ => Err(PullError::Compile(said.failure(what, &ending, self))),
         }
     }
 

@@ -1,6 +1,7 @@
 //! A kernel from source: the tree with its patches, configured from fragments and checked, built in
 //! a folder that is used again for the next patch, and put into the store.
 
+mod external;
 mod folder;
 mod make;
 mod recipe;
@@ -8,6 +9,7 @@ mod said;
 mod walls;
 mod warnings;
 
+pub(super) use folder::Folder;
 pub(super) use recipe::{Recipe, several};
 pub use warnings::new_warnings;
 
@@ -15,16 +17,17 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use folder::Folder;
+use external::Built;
 use make::{Make, boot_file};
-use recipe::RECIPE;
+use recipe::{RECIPE, with_modules};
 use warnings::Warnings;
 
+use super::external::External;
 use super::kernels::Kernels;
 use super::pull::{Made, room_for};
 use super::tool::Watch;
 use super::{
-    Arch, Fragment, Kconfig, KconfigTree, Kernel, KernelKey, KernelSpec, Merged, Origin, PullError,
+    Arch, Kconfig, KconfigTree, Kernel, KernelKey, KernelSpec, Merged, Origin, PullError,
     PullProgress, Target, Value, merge, verify,
 };
 use crate::manifest::{Diagnostic, Result};
@@ -40,12 +43,21 @@ impl Kernels {
         progress: &mut dyn FnMut(PullProgress),
         cancel: &AtomicBool,
     ) -> Result<Kernel, PullError> {
+        // What is here needs no turn at the source's tree, which another build may hold for minutes.
+        if let Some(kernel) = self.find(spec, cancel)? {
+            return Ok(kernel);
+        }
         let recipe = Recipe::load(spec, &self.project)?;
         let source = self.sources.look(&recipe.source, &self.apt, false, progress, cancel)?;
         let mut tree = self.sources.check_out(&source, &self.apt, progress, cancel)?;
-        // Of a folder the contents are known only now.
-        let indexed = recipe.indexed(spec, tree.source())?;
         let mut watch = Watch { progress, cancel };
+        let mut modules = Vec::new();
+        for text in &recipe.modules {
+            modules.push(External::obtain(text, &self.sources, &self.apt, &mut watch)?);
+        }
+        let identities: Vec<String> = modules.iter().map(|m| m.identity.clone()).collect();
+        // Of a folder the contents are known only now.
+        let indexed = recipe.indexed(spec, tree.source(), &identities)?;
         let (_turn, _) = self.store.turn(&indexed, &mut watch)?;
         if let Some(kernel) = self.store.find(&indexed)? {
             return Ok(kernel);
@@ -57,21 +69,23 @@ impl Kernels {
         let folder = Folder::open(&self.builds, &tree, spec.arch, &recipe.kconfig, &mut watch)?;
         room_for(ROOM, &folder.path)?;
         let make = folder.make(&tree, spec.arch, self.jobs, self.isolation);
-        let config = configure(&make, &recipe.fragments, &mut watch)?;
+        let config = configure(&make, spec, &recipe, &mut watch)?;
         let text = std::fs::read_to_string(make.out.join(".config"))
             .map_err(|e| Diagnostic::io("read", &make.out.join(".config"), &e))?;
         let arch = format!("{:?}", spec.arch);
         let identity = tree.source().identity.clone();
-        let parts =
-            [RECIPE, &identity, &applied.digest, &text, &arch, &make::toolchain(&mut watch)?];
+        let toolchain = make::toolchain(&mut watch)?;
+        let mut parts = vec![RECIPE, &identity, &applied.digest, &text, &arch, &toolchain];
+        parts.extend(with_modules(&identities));
         let key = KernelKey::of(&parts);
         let kernel = match self.store.open_entry(&key, spec)? {
             Some(kernel) => kernel,
             None => {
                 let warnings = compile(&make, &folder, &config, &mut watch)?;
+                let built = external::build(&make, &modules, &mut watch)?;
                 let work = self.store.workspace()?;
                 let entry = work.folder.path().join("entry");
-                let made = collect(&make, &config, &entry, work.folder.path(), &mut watch)?;
+                let made = collect(&make, &config, &built, &entry, work.folder.path(), &mut watch)?;
                 if let Some(text) = warnings {
                     let file = entry.join(warnings::IN_ENTRY);
                     std::fs::write(&file, text).map_err(|e| Diagnostic::io("write", &file, &e))?;
@@ -83,6 +97,7 @@ impl Kernels {
                     kconfig: recipe.kconfig.clone(),
                     patches: recipe.patches.iter().map(|p| p.subject.clone()).collect(),
                     fuzz: applied.fuzz.clone(),
+                    modules: built.iter().map(Built::record).collect(),
                 };
                 let _lease = super::pull::record(&entry, &key, spec.arch, origin, made)?;
                 watch.check()?;
@@ -98,11 +113,15 @@ impl Kernels {
 /// Configures, and sees to it that every request survived.
 fn configure(
     make: &Make,
-    fragments: &[Fragment],
+    spec: &KernelSpec,
+    recipe: &Recipe,
     watch: &mut Watch<'_>,
 ) -> Result<Kconfig, PullError> {
     let target = Target::of_source(&make.tree, make.arch)?;
-    let merged: Merged = merge(fragments, target).map_err(several)?;
+    let merged: Merged = merge(&recipe.fragments, target).map_err(several)?;
+    if !recipe.modules.is_empty() {
+        external::loadable(spec, &merged)?;
+    }
     let seed = make.out.join("lab.config");
     std::fs::write(&seed, merged.text()).map_err(|e| Diagnostic::io("write", &seed, &e))?;
     (watch.progress)(PullProgress::Configure);
@@ -137,7 +156,7 @@ fn compile(
     let mut warnings = Warnings::open(&folder.path, &make.tree, fresh)?;
     let mut said = Vec::new();
     let mut before = 0;
-    let objects = make.build(&targets, watch, |watch, line, objects| {
+    let objects = make.build(&targets, "build the kernel", watch, |watch, line, objects| {
         said.extend(warnings.take(line));
         if objects != before {
             before = objects;
@@ -158,6 +177,7 @@ fn compile(
 fn collect(
     make: &Make,
     config: &Kconfig,
+    external: &[Built<'_>],
     entry: &Path,
     work: &Path,
     watch: &mut Watch<'_>,
@@ -178,10 +198,11 @@ fn collect(
         let into = work.join("modules");
         let path = format!("INSTALL_MOD_PATH={}", into.display());
         let arguments = [path.as_str(), "INSTALL_MOD_STRIP=1", "DEPMOD=true", "modules_install"];
-        let make = make.writing_to(work);
+        let make = &make.writing_to(work);
         make.configure(&arguments, "install the kernel's modules", watch)?;
         let built = into.join("lib/modules").join(&release);
-        if built.join("kernel").is_dir() {
+        external::install(make, external, &into, &built, watch)?;
+        if built.join("kernel").is_dir() || !external.is_empty() {
             // Links to the build folder: it changes with the next build.
             for link in ["build", "source"] {
                 let _ = std::fs::remove_file(built.join(link));

@@ -4,12 +4,16 @@
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::kernel::external;
 use crate::kernel::tool::on_path;
 use crate::kernel::{Fragment, KernelKey, KernelSpec, Patch, Provider, Source, load_series};
 use crate::manifest::{Diagnostic, Place, Result, nearest};
 
 /// A change of this builds every kernel anew.
 pub(in crate::kernel) const RECIPE: &str = "source 1";
+
+/// A change of this builds every kernel with external modules anew.
+const MODULES_RECIPE: &str = "modules 1";
 
 /// The fragments that every lab brings along.
 const EMBEDDED: [(&str, &str); 8] = [
@@ -35,15 +39,18 @@ pub(in crate::kernel) struct Recipe {
     /// The names of the fragments, without one-off options: with the source and the architecture
     /// they name the build folder that is used again.
     pub kconfig: Vec<String>,
+    /// Sources of modules that are built against the kernel, in order.
+    pub modules: Vec<String>,
 }
 
 impl Recipe {
     /// Reads what `spec` names; fragments of the project stand over the embedded ones.
     ///
     /// # Errors
-    /// A fragment or patch that is not there or not one.
+    /// A fragment, patch or module's source that is not there or not one.
     pub fn load(spec: &KernelSpec, project: &Path) -> Result<Self> {
-        let Provider::Source { source, kconfig, patches, config, .. } = &spec.provider else {
+        let Provider::Source { source, kconfig, patches, config, modules, .. } = &spec.provider
+        else {
             return Err(Diagnostic::usage(format!("kernel {} is not built here", spec.name)));
         };
         let mut fragments = Vec::new();
@@ -53,25 +60,34 @@ impl Recipe {
         if !config.is_empty() {
             fragments.push(Fragment::one_offs(config).map_err(several)?);
         }
+        modules.iter().try_for_each(|text| external::check(text))?;
         Ok(Self {
             source: source.clone(),
             fragments,
             patches: load_series(project, patches)?,
             kconfig: kconfig.clone(),
+            modules: modules.clone(),
         })
     }
 
-    /// The spec as the store's index knows it: with a digest of all that goes in.
+    /// The spec as the store's index knows it: with a digest of all that goes in. `modules` are
+    /// the identities of the modules' sources.
     ///
     /// # Errors
     /// There is no compiler.
-    pub fn indexed(&self, spec: &KernelSpec, source: &Source) -> Result<KernelSpec> {
+    pub fn indexed(
+        &self,
+        spec: &KernelSpec,
+        source: &Source,
+        modules: &[String],
+    ) -> Result<KernelSpec> {
         let arch = format!("{:?}", spec.arch);
         let toolchain = toolchain()?;
         let mut parts = vec![RECIPE, &arch, &source.identity, &toolchain];
         parts.extend(self.fragments.iter().map(|fragment| fragment.text.as_ref()));
         let patches: Vec<String> = self.patches.iter().map(Patch::digest).collect();
         parts.extend(patches.iter().map(String::as_str));
+        parts.extend(with_modules(modules));
         let digest = KernelKey::of(&parts).to_string();
         let mut indexed = spec.clone();
         if let Provider::Source { inputs, .. } = &mut indexed.provider {
@@ -79,6 +95,13 @@ impl Recipe {
         }
         Ok(indexed)
     }
+}
+
+/// What modules add to a digest; nothing where there are none.
+pub(in crate::kernel) fn with_modules(identities: &[String]) -> Vec<&str> {
+    let mut parts = if identities.is_empty() { vec![] } else { vec![MODULES_RECIPE] };
+    parts.extend(identities.iter().map(String::as_str));
+    parts
 }
 
 fn fragment(name: &str, project: &Path, spec: &KernelSpec) -> Result<Fragment> {

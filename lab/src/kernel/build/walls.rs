@@ -81,14 +81,10 @@ impl Walls {
         Launch {
             argv,
             env: self.environment(ccache),
-            keep: Vec::new(),
             isolation: self.isolation,
             root: self.root(ccache),
             mount_on: self.mount_on.clone(),
-            fixed_addresses: false,
-            file_limit: None,
-            bind: None,
-            folder: "/".into(),
+            ..Launch::default()
         }
     }
 

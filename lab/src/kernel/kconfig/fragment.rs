@@ -228,6 +228,8 @@ mod tests {
             ("CONFIG_A is not set", "write: # CONFIG_A is not set"),
             ("#CONFIG_A is not set", "write: # CONFIG_A is not set"),
             ("#  CONFIG_A is  not set", "write: # CONFIG_A is not set"),
+            ("CONFIG_CONFIG_A=m", "write: CONFIG_A=m"),
+            ("# CONFIG_CONFIG_A is not set", "write: # CONFIG_A is not set"),
             ("CONFIG_A-B=y", "letters, digits and underscores"),
             ("CONFIG_A=y # sinse 6.0", "since 6.0, until 6.7"),
             ("CONFIG_A=y # arm only", "um only, x86_64 only"),

@@ -61,6 +61,9 @@ pub(super) fn read_line(line: &str) -> Result<Option<Request>, Wrong> {
             "a symbol is CONFIG_ and then letters, digits and underscores",
         ));
     }
+    if let Some(rest) = name.strip_prefix("CONFIG_") {
+        return Err(twice(&format!("CONFIG_{rest}={value}")));
+    }
     if symbol.len() + 1 + value.len() != assignment.len() {
         return Err(wrong("a .config has no blanks around the equals sign", meant()));
     }
@@ -82,6 +85,11 @@ pub(super) fn read_line(line: &str) -> Result<Option<Request>, Wrong> {
     }))
 }
 
+/// Everything here takes a symbol with its CONFIG_ or without, so none may begin with another.
+fn twice(meant: &str) -> Wrong {
+    wrong("CONFIG_ stands here twice", format!("write: {meant}"))
+}
+
 /// `# CONFIG_X is not set`, given what follows the `#`. Slips that the kernel's own tools take for
 /// a comment, and so for nothing, are errors.
 fn read_not_set(comment: &str, start: usize) -> Result<Option<Request>, Wrong> {
@@ -90,6 +98,9 @@ fn read_not_set(comment: &str, start: usize) -> Result<Option<Request>, Wrong> {
     let Some(name) = symbol.strip_prefix("CONFIG_").filter(|name| is_symbol(name)) else {
         return Ok(None);
     };
+    if let Some(rest) = name.strip_prefix("CONFIG_") {
+        return Err(twice(&format!("# CONFIG_{rest} is not set")));
+    }
     let exact = format!(" {symbol} is not set");
     let Some(rest) = comment.strip_prefix(&exact) else {
         return Err(wrong(

@@ -12,6 +12,8 @@ mod describe;
 mod explain;
 mod fragment;
 mod fragment_line;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod language;
 mod merge;
 #[cfg(test)]

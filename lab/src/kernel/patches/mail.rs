@@ -123,7 +123,7 @@ impl Mail {
 }
 
 /// A subject without what stands in brackets before it, that, and whether it answers another mail.
-fn taken_apart(subject: &str) -> (String, String, bool) {
+pub(super) fn taken_apart(subject: &str) -> (String, String, bool) {
     let (mut rest, mut tags, mut reply) = (subject.trim(), String::new(), false);
     loop {
         if let Some((tag, after)) = rest.strip_prefix('[').and_then(|r| r.split_once(']')) {

@@ -4,12 +4,15 @@
 mod apply;
 mod diff;
 mod explain;
+#[cfg(any(test, fuzzing))]
+pub(super) mod fuzz;
 mod mail;
 mod series;
 #[cfg(test)]
 mod tests;
 
 pub use apply::Applied;
+pub(in crate::kernel) use series::first_of;
 pub use series::load_series;
 
 use std::path::{Path, PathBuf};

@@ -9,6 +9,7 @@
 
 mod boot;
 mod built;
+pub(super) mod packed;
 #[cfg(test)]
 mod tests;
 
@@ -32,11 +33,12 @@ use super::{Arch, Kernel, KernelKey, Origin, PullError, index_modules};
 use crate::manifest::{Diagnostic, Result};
 use boot::Boot;
 use built::Built;
+use packed::Packed;
 
 /// Opens kernels that the user has.
 #[derive(Clone, Debug)]
 pub struct PathKernels {
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 /// What a path turned out to be.
@@ -44,7 +46,11 @@ struct Found {
     arch: Arch,
     boot: PathBuf,
     release: String,
+    /// To be copied into a module tree.
     modules: Vec<(PathBuf, PathBuf)>,
+    /// A module tree that is there already.
+    tree: Option<PathBuf>,
+    libraries: Option<PathBuf>,
     config: Config,
     origin: Origin,
 }
@@ -91,9 +97,10 @@ impl PathKernels {
             io::ErrorKind::NotFound => missing(path),
             _ => Diagnostic::io("find", path, &e),
         })?;
-        let found = match path.is_dir() {
-            true => tree(path.clone(), &mut watch)?,
-            false => file(path.clone(), &mut watch)?,
+        let found = match (path.is_dir(), Packed::read(&path)) {
+            (_, Some(packed)) => packed.found(&path)?,
+            (true, None) => tree(path.clone(), &mut watch)?,
+            (false, None) => file(path.clone(), &mut watch)?,
         };
         if let Some(wanted) = arch
             && wanted != found.arch
@@ -116,9 +123,11 @@ impl PathKernels {
             key,
             arch: found.arch,
             boot: found.boot,
-            libraries: None,
-            modules: (!found.modules.is_empty())
-                .then(|| folder.join("modules").join(&found.release)),
+            libraries: found.libraries,
+            modules: match found.modules.is_empty() {
+                true => found.tree,
+                false => Some(folder.join("modules").join(&found.release)),
+            },
             release: found.release,
             cmdline: cmdline.to_vec(),
             origin: found.origin,
@@ -126,6 +135,11 @@ impl PathKernels {
             config: OnceLock::new(),
             _lease: Arc::new(lease),
         })
+    }
+
+    /// Where the key of a path's last state stands.
+    pub(super) fn last_file(&self, path: &Path) -> PathBuf {
+        self.root.join(format!("last-{}", KernelKey::of(&[&path.to_string_lossy()])))
     }
 
     /// Makes what lies in the cache for one state of a path; that of its last state goes.
@@ -137,12 +151,14 @@ impl PathKernels {
         folder: &Path,
         watch: &mut Watch,
     ) -> Result<Flock<File>, PullError> {
-        let last_file =
-            self.root.join(format!("last-{}", KernelKey::of(&[&path.to_string_lossy()])));
+        let last_file = self.last_file(path);
         let last = std::fs::read_to_string(&last_file).ok().map(|text| self.root.join(text.trim()));
         let last = last.filter(|last| last != folder && last.parent() == Some(&self.root));
         let io = |e: io::Error| no_room(&e, Diagnostic::io("work in", &self.root, &e));
         let work = tempfile::Builder::new().prefix(TEMPORARY).tempdir_in(&self.root).map_err(io)?;
+        // Held from the start: a free one proves that the lab that made it is dead.
+        File::create(work.path().join("lock")).map_err(io)?;
+        let _alive = shared(work.path());
         match &found.config {
             Config::File(file) => {
                 let copied =
@@ -174,7 +190,6 @@ impl PathKernels {
             }
             index_modules(&modules)?;
         }
-        File::create(work.path().join("lock")).map_err(io)?;
         let lease = loop {
             match std::fs::rename(work.path(), folder) {
                 Ok(()) => {}
@@ -235,6 +250,8 @@ fn tree(path: PathBuf, watch: &mut Watch) -> Result<Found, PullError> {
         boot: built.boot,
         release: built.release,
         modules: built.modules,
+        tree: None,
+        libraries: None,
         config: Config::File(path.join(".config")),
         origin: Origin::Path { path, git },
     })
@@ -261,7 +278,8 @@ fn file(path: PathBuf, watch: &mut Watch) -> Result<Found, PullError> {
         }
     };
     let origin = Origin::Path { path: path.clone(), git: None };
-    Ok(Found { arch, boot: path, release, modules: Vec::new(), config, origin })
+    let modules = Vec::new();
+    Ok(Found { arch, boot: path, release, modules, tree: None, libraries: None, config, origin })
 }
 
 /// A program must be executable, whoever copied it.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use nix::fcntl::{Flock, FlockArg};
 use tempfile::TempDir;
 
-use super::super::entry::write_whole;
 use super::super::store::{TEMPORARY, lock};
 use super::super::tool::Watch;
 use super::super::{AptSource, PullError, PullProgress};
@@ -19,7 +18,7 @@ use super::index::Index;
 use super::look::{Findings, folder_identity};
 use super::tree::Tree;
 use super::version::kernel_version;
-use super::{FORMAT, RECORD, Record, Source, SourceOrigin, Sources, files, git, sync};
+use super::{RECORD, Record, Source, SourceOrigin, Sources, files, git, sync};
 use crate::manifest::{Diagnostic, Result};
 
 /// A temporary folder of this lab: it goes when this does, or at the next one after a crash.
@@ -51,15 +50,7 @@ impl Sources {
     ) -> Result<Tree, PullError> {
         let mut watch = Watch { progress, cancel };
         let watch = &mut watch;
-        let mut source = source.clone();
-        if let SourceOrigin::Debian { suite, package } = &source.origin
-            && source.fetched().is_none()
-            && Record::read(&self.root.join(&source.lineage)).is_none()
-        {
-            // The suite may have moved on since it was last asked.
-            let text = format!("debian:{suite}/{}", package.package);
-            source = self.look(&text, apt, true, watch.progress, watch.cancel)?;
-        }
+        let source = self.fetchable(source.clone(), apt, watch)?;
         let folder = self.root.join(&source.lineage);
         let lock = hold(&folder, watch)?;
         let mut tree = Tree::new(folder.clone(), source, lock);
@@ -74,9 +65,29 @@ impl Sources {
         }
         tree.version = kernel_version(&tree.path())?;
         // Also when nothing changed: its time says when the tree was last used.
-        write_record(&tree, &folder)?;
+        Record::new(tree.source(), Some(tree.version.clone())).write(&folder)?;
         tree.source.found = Findings::default();
         Ok(tree)
+    }
+
+    /// A source that is here, or whose package can be fetched: the suite may have moved on since it
+    /// was last asked.
+    pub(super) fn fetchable(
+        &self,
+        source: Source,
+        apt: &AptSource,
+        watch: &mut Watch,
+    ) -> Result<Source, PullError> {
+        match &source.origin {
+            SourceOrigin::Debian { suite, package }
+                if source.fetched().is_none()
+                    && Record::read(&self.root.join(&source.lineage)).is_none() =>
+            {
+                let text = format!("debian:{suite}/{}", package.package);
+                self.look(&text, apt, true, watch.progress, watch.cancel)
+            }
+            _ => Ok(source),
+        }
     }
 
     /// A fresh temporary folder; what died labs left is deleted.
@@ -99,7 +110,7 @@ impl Sources {
 }
 
 /// Waits until the folder of a lineage is ours.
-fn hold(folder: &Path, watch: &mut Watch) -> Result<Flock<File>, PullError> {
+pub(super) fn hold(folder: &Path, watch: &mut Watch) -> Result<Flock<File>, PullError> {
     let mut said = false;
     loop {
         let make = || -> io::Result<Option<Flock<File>>> {
@@ -193,17 +204,6 @@ fn check_out_commit(tree: &mut Tree, watch: &mut Watch) -> Result<(), PullError>
     }
     super::unpack::remove_products(&root)?;
     Ok(())
-}
-
-fn write_record(tree: &Tree, folder: &Path) -> Result<()> {
-    let record = Record {
-        format: FORMAT,
-        origin: tree.source.origin.clone(),
-        identity: tree.source.identity.clone(),
-        version: tree.version.clone(),
-    };
-    let text = serde_json::to_vec_pretty(&record).expect("a record is plain data");
-    write_whole(&folder.join(RECORD), &text)
 }
 
 impl Source {

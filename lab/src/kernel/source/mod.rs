@@ -15,6 +15,7 @@ mod files;
 mod git;
 mod index;
 mod look;
+mod package;
 mod place;
 mod products;
 mod sync;
@@ -25,13 +26,13 @@ mod unpack;
 mod version;
 
 pub(in crate::kernel) use git::{describe, git};
+pub(in crate::kernel) use package::PackageFolder;
 pub(in crate::kernel) use place::missing;
 pub(in crate::kernel) use sync::{beside, no_room};
 pub use tree::Tree;
 pub use version::{KernelVersion, kernel_version};
 
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -39,14 +40,14 @@ use std::time::SystemTime;
 use nix::fcntl::FlockArg;
 use serde::{Deserialize, Serialize};
 
-use super::entry::{Package, disk_usage};
-use super::store::{TEMPORARY, lock};
+use super::entry::{Package, disk_usage, write_whole};
+use super::store::{lock, remove_locked};
 use crate::manifest::{Diagnostic, Result};
 
 /// The source trees in a cache. Cheap to open; any number of labs may use the same one.
 #[derive(Clone, Debug)]
 pub struct Sources {
-    root: PathBuf,
+    pub(super) root: PathBuf,
 }
 
 /// A source as it is at a moment: what a kernel's key is made from.
@@ -110,8 +111,8 @@ pub struct StoredSource {
     pub lineage: String,
     /// Where it comes from.
     pub origin: SourceOrigin,
-    /// What its Makefile states.
-    pub version: KernelVersion,
+    /// What its Makefile states; `None`: a package of modules, which are no kernel.
+    pub version: Option<KernelVersion>,
     /// Bytes that it takes on the disk.
     pub bytes: u64,
     /// When it was last made ready for a build.
@@ -126,7 +127,7 @@ struct Record {
     format: u32,
     origin: SourceOrigin,
     identity: String,
-    version: KernelVersion,
+    version: Option<KernelVersion>,
 }
 
 /// A change of this makes every source tree anew.
@@ -179,23 +180,12 @@ impl Sources {
     /// # Errors
     /// A running lab uses it, or it cannot be deleted.
     pub fn remove(&self, lineage: &str) -> Result<u64> {
-        let folder = self.root.join(lineage);
-        let held = match lock(&folder, FlockArg::LockExclusiveNonblock) {
-            Ok(Some(held)) => held,
-            Ok(None) => {
-                return Err(Diagnostic::trouble("the source is in use by a running lab")
-                    .help("end that one first"));
-            }
-            Err(_) => return Ok(0),
-        };
-        let bytes = disk_usage(&folder).unwrap_or(0);
-        // Out of sight first: half a tree under its own name would be taken for a whole one.
-        let aside = self.root.join(format!("{TEMPORARY}{lineage}"));
-        let _ = std::fs::remove_dir_all(&aside);
-        std::fs::rename(&folder, &aside).map_err(|e| Diagnostic::io("remove", &folder, &e))?;
-        drop::<nix::fcntl::Flock<File>>(held);
-        std::fs::remove_dir_all(&aside).map_err(|e| Diagnostic::io("remove", &aside, &e))?;
-        Ok(bytes)
+        match remove_locked(&self.root, lineage)? {
+            Some(bytes) => Ok(bytes),
+            None if !self.root.join(lineage).is_dir() => Ok(0),
+            None => Err(Diagnostic::trouble("the source is in use by a running lab")
+                .help("end that one first")),
+        }
     }
 }
 
@@ -207,6 +197,17 @@ impl Record {
         let record: Self =
             serde_json::from_slice(&std::fs::read(folder.join(RECORD)).ok()?).ok()?;
         (record.format == FORMAT).then_some(record)
+    }
+
+    fn new(source: &Source, version: Option<KernelVersion>) -> Self {
+        let (origin, identity) = (source.origin.clone(), source.identity.clone());
+        Self { format: FORMAT, origin, identity, version }
+    }
+
+    /// Writes the record, whole or not at all.
+    fn write(&self, folder: &Path) -> Result<()> {
+        let text = serde_json::to_vec_pretty(self).expect("a record is plain data");
+        write_whole(&folder.join(RECORD), &text)
     }
 }
 

@@ -23,15 +23,7 @@ impl Sources {
         watch: &mut Watch,
     ) -> Result<(), PullError> {
         let work = folder.join("unpacking");
-        for old in [&work, &folder.join("tree"), &folder.join("pristine")] {
-            match std::fs::remove_dir_all(old) {
-                Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(Diagnostic::io("remove", old, &e).into());
-                }
-                _ => {}
-            }
-        }
-        let _ = std::fs::remove_file(folder.join("applied.json"));
+        remove_old(folder)?;
         std::fs::create_dir(&work).map_err(|e| Diagnostic::io("make", &work, &e))?;
         let (archive, temporary) = match &source.origin {
             SourceOrigin::Tarball { file, .. } => (file.clone(), None),
@@ -71,6 +63,20 @@ impl Sources {
     }
 }
 
+/// Deletes what an earlier unpacking left in the folder of a lineage.
+pub(super) fn remove_old(folder: &Path) -> Result<()> {
+    for old in ["unpacking", "tree", "pristine"].map(|name| folder.join(name)) {
+        match std::fs::remove_dir_all(&old) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(Diagnostic::io("remove", &old, &e));
+            }
+            _ => {}
+        }
+    }
+    let _ = std::fs::remove_file(folder.join("applied.json"));
+    Ok(())
+}
+
 /// Deletes from a tree of ours what a build left in the source that it was made from.
 pub(super) fn remove_products(tree: &Path) -> Result<()> {
     let built_in = products::was_built_in(tree);
@@ -105,6 +111,23 @@ pub(super) fn remove_products(tree: &Path) -> Result<()> {
 
 /// Fetches the package of a source: its archive, and the temporary folder that this lies in.
 fn fetch(source: &Source, watch: &mut Watch) -> Result<(PathBuf, PathBuf), PullError> {
+    let unpacked = fetch_package(source, watch)?;
+    let SourceOrigin::Debian { package, .. } = &source.origin else {
+        return Err(Diagnostic::trouble("only a package is fetched").into());
+    };
+    let name = &package.package;
+    let archive = unpacked.join("usr/src").join(format!("{name}.tar.xz"));
+    if !archive.is_file() {
+        let message = format!("the package {name} holds no usr/src/{name}.tar.xz");
+        return Err(Diagnostic::usage(message)
+            .help("a package such as linux-source-6.1 is wanted")
+            .into());
+    }
+    Ok((archive, unpacked))
+}
+
+/// Fetches the package of a source and unpacks it; the temporary folder with what it holds.
+pub(super) fn fetch_package(source: &Source, watch: &mut Watch) -> Result<PathBuf, PullError> {
     let Some(fetched) = source.fetched() else {
         return Err(Diagnostic::trouble("a package's index was not fetched").into());
     };
@@ -118,14 +141,7 @@ fn fetch(source: &Source, watch: &mut Watch) -> Result<(PathBuf, PathBuf), PullE
         watch.must(unpack, &format!("unpack {name}"))?;
         let _ = std::fs::remove_file(&deb);
     }
-    let archive = unpacked.join("usr/src").join(format!("{name}.tar.xz"));
-    if !archive.is_file() {
-        let message = format!("the package {name} holds no usr/src/{name}.tar.xz");
-        return Err(Diagnostic::usage(message)
-            .help("a package such as linux-source-6.1 is wanted")
-            .into());
-    }
-    Ok((archive, unpacked))
+    Ok(unpacked)
 }
 
 /// The folder in which an archive keeps everything, else `folder` itself.

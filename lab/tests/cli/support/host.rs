@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Mutex;
 
 use super::Lab;
@@ -38,6 +39,28 @@ pub fn lab_for(kernels: &[&str]) -> Option<Lab> {
         }
     }
     Some(Lab::of_repository())
+}
+
+/// A project for a test that boots kernels of the repository's lab.toml which are built here; `None`,
+/// once said, where that cannot be done.
+#[track_caller]
+pub fn lab_for_built(kernels: &[&str]) -> Option<Lab> {
+    let lab = lab_for(&[])?;
+    let missing: Vec<&str> = ["make", "gcc", "flex", "bison", "bc", "git"]
+        .into_iter()
+        .filter(|program| !lab::image::on_host(program))
+        .collect();
+    if !missing.is_empty() {
+        skip(&format!("{missing:?} missing: no kernel can be built"));
+        return None;
+    }
+    // Without the harness' deadline: the first build takes minutes of both cores (.ci/test does it
+    // beforehand, so that no other test waits for a processor meanwhile).
+    let mut build = Command::new(super::LAB);
+    build.current_dir(lab.project()).env("LAB_CACHE", cache()).args(["kernel", "build"]);
+    let built = build.args(kernels).stdin(Stdio::null()).output().unwrap();
+    assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+    Some(lab)
 }
 
 /// Looks for a kernel, or for what all machines need where the name is empty; each once.

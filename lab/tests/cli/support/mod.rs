@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub use host::{cache, lab_for, repository, skip};
+pub use host::{cache, lab_for, lab_for_built, repository, skip};
 pub use processes::{Process, alive, machines_of, of_session};
 pub use pty::{Pty, Screen};
 pub use ran::Ran;

@@ -47,36 +47,40 @@ pub enum Truth {
     Yes,
 }
 
+/// How deep brackets and `!` may stand in each other; the kernel's own do not go beyond five.
+const DEPTH: usize = 64;
+
 impl Expr {
     /// Parses the whole of `tokens`.
     pub(super) fn parse(tokens: &[Token]) -> Option<Self> {
         let mut rest = tokens;
-        let expr = Self::any_of(&mut rest)?;
+        let expr = Self::any_of(&mut rest, DEPTH)?;
         rest.is_empty().then_some(expr)
     }
 
-    fn any_of(rest: &mut &[Token]) -> Option<Self> {
-        let mut terms = vec![Self::all_of(rest)?];
+    fn any_of(rest: &mut &[Token], depth: usize) -> Option<Self> {
+        let mut terms = vec![Self::all_of(rest, depth)?];
         while take(rest, "||") {
-            terms.push(Self::all_of(rest)?);
+            terms.push(Self::all_of(rest, depth)?);
         }
         Some(if terms.len() == 1 { terms.remove(0) } else { Self::Or(terms) })
     }
 
-    fn all_of(rest: &mut &[Token]) -> Option<Self> {
-        let mut terms = vec![Self::one(rest)?];
+    fn all_of(rest: &mut &[Token], depth: usize) -> Option<Self> {
+        let mut terms = vec![Self::one(rest, depth)?];
         while take(rest, "&&") {
-            terms.push(Self::one(rest)?);
+            terms.push(Self::one(rest, depth)?);
         }
         Some(if terms.len() == 1 { terms.remove(0) } else { Self::And(terms) })
     }
 
-    fn one(rest: &mut &[Token]) -> Option<Self> {
+    fn one(rest: &mut &[Token], depth: usize) -> Option<Self> {
+        let deeper = depth.checked_sub(1)?;
         if take(rest, "!") {
-            return Some(Self::Not(Box::new(Self::one(rest)?)));
+            return Some(Self::Not(Box::new(Self::one(rest, deeper)?)));
         }
         if take(rest, "(") {
-            let inner = Self::any_of(rest)?;
+            let inner = Self::any_of(rest, deeper)?;
             return take(rest, ")").then_some(inner);
         }
         let left = Operand::take(rest)?;
@@ -277,6 +281,10 @@ mod tests {
         let macros = Macros::of(Path::new("/src"), Arch::Um);
         for bad in ["A &&", "(A", "A B", "", "&& A"] {
             assert_eq!(Expr::parse(&tokens(bad, &macros)), None, "{bad}");
+        }
+        // Would need more stack than there is, if it were followed.
+        for deep in ["(", "!"] {
+            assert_eq!(Expr::parse(&tokens(&deep.repeat(100_000), &macros)), None);
         }
     }
 

@@ -18,6 +18,9 @@ pub(super) struct Unknown;
 /// How deep variables may refer to others.
 const DEPTH: usize = 16;
 
+/// How many references one text may lead to, so that variables which double each other end.
+const REFERENCES: usize = 4096;
+
 impl Macros {
     /// What the top Makefile exports to `conf`, as far as Kconfig files use it.
     pub fn of(root: &Path, arch: Arch) -> Self {
@@ -50,10 +53,10 @@ impl Macros {
 
     /// Expands every macro in `text`.
     pub fn expand(&self, text: &str) -> Result<String, Unknown> {
-        self.expand_at(text, 0)
+        self.expand_at(text, 0, &mut { REFERENCES })
     }
 
-    fn expand_at(&self, text: &str, depth: usize) -> Result<String, Unknown> {
+    fn expand_at(&self, text: &str, depth: usize, left: &mut usize) -> Result<String, Unknown> {
         let mut out = String::new();
         let mut rest = text;
         while let Some(start) = rest.find("$(") {
@@ -61,7 +64,8 @@ impl Macros {
             let length = length(&rest[start..]).ok_or(Unknown)?;
             let name = &rest[start + 2..start + length - 1];
             let value = self.0.get(name).filter(|_| depth < DEPTH).ok_or(Unknown)?;
-            out.push_str(&self.expand_at(value, depth + 1)?);
+            *left = left.checked_sub(1).ok_or(Unknown)?;
+            out.push_str(&self.expand_at(value, depth + 1, left)?);
             rest = &rest[start + length..];
         }
         out.push_str(rest);
@@ -99,5 +103,10 @@ mod tests {
         assert_eq!(macros.expand("$(cc-option,-m64)"), Err(Unknown));
         macros.set("loop", "=", "$(loop)");
         assert_eq!(macros.expand("$(loop)"), Err(Unknown));
+        for n in 0..15 {
+            macros.set(&format!("n{n}"), "=", &format!("$(n{})", n + 1).repeat(9));
+        }
+        macros.set("n15", "=", "");
+        assert_eq!(macros.expand("$(n0)"), Err(Unknown));
     }
 }

@@ -9,7 +9,7 @@ mod macros;
 mod parser;
 
 pub use expression::{Expr, Operand, Truth};
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(super) use parser::read_text;
 
 use std::collections::BTreeMap;

@@ -22,7 +22,7 @@ pub(super) fn read(root: &Path, arch: Arch) -> Result<Tree> {
 }
 
 /// Reads one text as if it were a whole tree's.
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 pub(in crate::kernel::kconfig) fn read_text(text: &str) -> Tree {
     let mut parser = Parser::new(Path::new("/nonexistent"), Arch::Um);
     parser.file("Kconfig", text, 0);
