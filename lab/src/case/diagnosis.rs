@@ -16,7 +16,7 @@ const TABLE: &[(&str, &str)] = &[
         "the kernel could not unpack its initramfs: the image is damaged or cut short; remove the folder images in the cache, it is made again",
     ),
     (
-        r"System is deadlocked on memory|Out of memory",
+        r"System is deadlocked on memory|Out of memory|uml_load_file: Failed to allocate",
         "the guest has too little memory to boot: raise [machine] memory",
     ),
     (

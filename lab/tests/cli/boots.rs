@@ -108,15 +108,19 @@ fn a_splat_before_the_cut_fails_whatever_follows() {
     let Some(lab) = lab_for(&["uml-6.1"]) else { return };
     let warn = "echo '<4>WARNING: CPU: 0 PID: 1 at fs/x.c:1 f+0x1/0x2' > /dev/kmsg";
     // Else the kernel takes nothing from user space there.
-    case(&lab, "cmdline = [\"printk.devkmsg=on\"]", &[warn, "[power-cut]", "echo fine"]);
-    let ran = lab.boot(&["run", "boots", "--json", "--no-pending"]);
-    let result = ran.result();
+    let run = |list: &[&str]| {
+        case(&lab, "cmdline = [\"printk.devkmsg=on\"]", list);
+        let ran = lab.boot(&["run", "boots", "--json", "--no-pending"]);
+        let result = ran.result();
+        (ran, result)
+    };
+    let (ran, result) = run(&[warn, "[power-cut]", "echo fine"]);
     assert_eq!((result.code.as_str(), result.boots), ("fail:splat", 2), "{ran}");
     let log = file(&result, "kernel.log");
     let splat = &evidence(&result).splats[0];
     assert!(log.lines().nth(splat.number - 1).unwrap().contains("fs/x.c:1"), "{splat:?}");
 
-    let (ran, result) = run(&lab, &["true", "[power-cut]", warn]);
+    let (ran, result) = run(&["true", "[power-cut]", warn]);
     assert_eq!((result.code.as_str(), result.boots), ("fail:splat", 2), "{ran}");
     let log = file(&result, "kernel.log");
     let splat = &evidence(&result).splats[0];

@@ -86,12 +86,13 @@ fn own_cache(scene: &Scene) {
 pub fn disks(scene: &Scene) -> Seen {
     const WRITES: Guest = Guest {
         machine: "disks = [{ name = \"a\", size = \"64M\" }]",
-        fault: "dd if=/dev/zero of=/dev/lab/a bs=1M count=8 oflag=direct 2> /dev/null",
-        twin: "dd if=/dev/zero of=/dev/lab/a bs=1M count=8 oflag=direct 2> /dev/null",
+        fault: "dd if=/dev/zero of=/dev/lab/a bs=1M count=32 oflag=direct 2> /dev/null",
+        twin: "dd if=/dev/zero of=/dev/lab/a bs=1M count=32 oflag=direct 2> /dev/null",
         ..GUEST
     };
     scene.case_with_twin(&WRITES.text(false), &WRITES.text(false));
-    seen(&scene.run_after("mkdir .lab; mount -t tmpfs -o size=2m none .lab", &scene.args()))
+    // Enough to begin with.
+    seen(&scene.run_after("mkdir .lab; mount -t tmpfs -o size=20m none .lab", &scene.args()))
 }
 
 /// A transcript that cannot be left for review: the verdict stands, and it is said.

@@ -12,7 +12,8 @@ use crate::scene::{Scene, seen};
 use crate::support::{Running, alive, machines_of, of_session};
 
 /// Long enough that what is done meanwhile comes in time, short enough for the twin.
-pub const SLEEPS: Guest = Guest { fault: "sleep 3", twin: "sleep 3", ..GUEST };
+pub const SLEEPS: Guest =
+    Guest { machine: "hang = \"2s\"", fault: "sleep 3", twin: "sleep 3", ..GUEST };
 
 /// Runs a case that sleeps in its second step, and does `act` meanwhile.
 pub fn run(scene: &Scene, act: fn(&mut Running)) -> Seen {

@@ -11,7 +11,7 @@ use crate::{disk_full, guest, host, kernel, machine, words};
 #[rustfmt::skip]
 pub const TABLE: &[Fault] = &[
     // The boot.
-    fault("boot: no room for a console",   Guest(&guest::NO_CONSOLE),       "broken:died",        3, "SIGABRT"),
+    fault("boot: no room for a console",   Guest(&guest::NO_CONSOLE),       "fail:splat",         1, "Kernel panic - not syncing: uml_load_file: Failed to allocate"),
     fault("boot: no room for the image",   Guest(&guest::NO_ROOM_AT_BOOT),  "fail:splat",         1, "(kernel.log:"),
     fault("boot: no init",                 Guest(&guest::NO_INIT),          "fail:splat",         1, "Kernel panic - not syncing: VFS: Unable to mount root fs"),
     fault("boot: init ends",               Guest(&guest::INIT_EXITS),       "fail:splat",         1, "Kernel panic - not syncing: Attempted to kill init!"),
@@ -98,7 +98,7 @@ pub const TABLE: &[Fault] = &[
     fault("disk full: temporary files",    Host(disk_full::temporary_files),  "broken:not-started", 3, "No space left on device"),
     fault("disk full: an image's pages",   Host(disk_full::image_mebibytes),  "broken:not-started", 3, "No space left on device"),
     fault("disk full: an image's files",   Host(disk_full::image_files),      "broken:not-started", 3, "No space left on device"),
-    fault("disk full: the guest's disks",  Host(disk_full::disks),            "broken:host",        3, "No space left on device"),
+    fault("disk full: the guest's disks",  Host(disk_full::disks),            "broken:host",        3, "trouble on the host"),
     fault("disk full: a new transcript",   Host(disk_full::pending_snapshot), "fail:unreviewed",    1, ""),
     fault("host: the cache is read-only",  Host(host::cache_read_only),       "broken:not-started", 3, "Read-only file system"),
     fault("host: no cache",                Host(host::no_cache),              "none",               3, "/proc/no-such-folder"),

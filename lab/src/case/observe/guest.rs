@@ -77,6 +77,23 @@ pub(super) fn transcript(
 /// What UML prints on every start, before the kernel has its console.
 const CHATTER: [&str; 5] = ["Core dump limits", "\tsoft - ", "\thard - ", "Checking ", "Adding "];
 
+/// The log of a UML kernel that panicked before it had a console, as lines of the log channel: it
+/// dumps all of it to its own standard output then, and only then (arch/um/kernel/kmsg_dump.c), each
+/// line behind its level, and without the stamp that the command line asks for only later.
+pub(super) fn dumped(words: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(words);
+    let lines = text.lines().skip_while(|line| *line != "kmsg_dump:").skip(1);
+    let record = |line: &str| {
+        let (level, line) = line.strip_prefix('<')?.split_once('>')?;
+        level.parse::<u8>().ok()?;
+        Some(match Line::parse(line) {
+            Some(_) => format!("{line}\n"),
+            None => format!("[    0.000000] {line}\n"),
+        })
+    };
+    lines.filter_map(record).collect::<String>().into_bytes()
+}
+
 /// What explains a death in one line stands last: the kernel's words, then those of the machine's
 /// own process on the host, if it said more than it always does.
 pub(super) fn last_words(words: &[u8], log: &Log) -> Vec<String> {
@@ -90,4 +107,20 @@ pub(super) fn last_words(words: &[u8], log: &Log) -> Vec<String> {
     };
     let kernels = log.tail().filter(said);
     kernels.chain(own.iter().rev().take(5).rev().copied()).map(str::to_string).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::dumped;
+
+    #[test]
+    fn a_kernel_without_a_console_says_its_log_itself() {
+        let words = b"Checking PROT_EXEC mmap in /dev/shm...OK\nkmsg_dump:\n<5>Linux version 6.1\n\
+                      <0>Kernel panic - not syncing: uml_load_file: x\n<4>[    0.020000] later\nnoise\n";
+        let log = "[    0.000000] Linux version 6.1\n\
+                   [    0.000000] Kernel panic - not syncing: uml_load_file: x\n\
+                   [    0.020000] later\n";
+        assert_eq!(String::from_utf8(dumped(words)).unwrap(), log);
+        assert!(dumped(b"<0>Kernel panic - not syncing: no dump\n").is_empty());
+    }
 }

@@ -308,6 +308,11 @@ impl Observer<'_> {
     }
 
     fn finish(mut self) -> Observation {
+        if self.log.is_silent()
+            && let Err(error) = self.log.feed(&guest::dumped(&self.words))
+        {
+            self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
+        }
         for finished in [self.log.finish(), self.terminal.finish(), self.control.finish()] {
             if let Err(error) = finished {
                 self.evidence.host_trouble.push(crate::manifest::errno_words(&error));
