@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::evidence::{BootEvidence, Evidence, Left, Stall, StepEvidence};
+use super::evidence::{BootEvidence, Evidence, Left, Stall, StepEvidence, is_orderly};
 use super::verdict::{Outcome, Reason, Signature};
 use crate::console::{Splat, SplatKind, signature_of};
 use crate::machine::Ending;
@@ -105,7 +105,7 @@ fn missing(evidence: &Evidence, expected: &Expected) -> Vec<Reason> {
     let host = evidence.disk_trouble.iter().chain(&evidence.host_trouble);
     reasons.extend(host.cloned().map(Reason::Host));
     match &evidence.ending {
-        Some(Ending::Exited(0)) => {}
+        ending if is_orderly(ending.as_ref(), evidence.halted && evidence.end.is_some()) => {}
         _ if evidence.killed_by_lab => {}
         Some(ending) => reasons.push(Reason::Died(with_last_words(&ending.to_string(), evidence))),
         None => reasons.push(Reason::Incomplete("how the machine ended was not seen".into())),
@@ -227,7 +227,7 @@ fn missing_of_boot(boot: &BootEvidence, op: &MachineOp, steps: usize, told: usiz
         _ => {
             must(boot.left == Left::Rebooted, "it was not rebooted".into());
             must(boot.end == u32::try_from(steps).ok(), "its end record does not fit".into());
-            let orderly = boot.ending == Some(Ending::Exited(0));
+            let orderly = is_orderly(boot.ending.as_ref(), boot.halted);
             must(orderly, "the machine did not end in an orderly way".into());
         }
     }
@@ -456,6 +456,7 @@ mod tests {
             terminal_seen: 3,
             terminal_complete: true,
             ending,
+            halted: false,
         };
         evidence.before = vec![
             boot(1, Left::Cut, None, None),
@@ -550,6 +551,16 @@ mod tests {
         assert_eq!(code(|e, _| e.terminal_complete = false), "broken:incomplete");
         assert_eq!(code(|e, _| e.ending = None), "broken:incomplete");
         assert_eq!(code(|e, _| e.ending = Some(Ending::Signalled(9))), "broken:died");
+        // An abort is harmless only behind the kernel's own last word and PID 1's end record.
+        let aborted = |halted, end, signal| {
+            code(|e, _| {
+                (e.ending, e.halted, e.end) = (Some(Ending::Signalled(signal)), halted, end);
+            })
+        };
+        assert_eq!(aborted(true, Some(2), 6), "pass");
+        assert_eq!(aborted(false, Some(2), 6), "broken:died");
+        assert_eq!(aborted(true, None, 6), "broken:died");
+        assert_eq!(aborted(true, Some(2), 11), "broken:died");
         let complains = |kind, text: &str, full: bool| {
             code(|e, _| {
                 e.splats = vec![Splat { kind, line: text.into(), number: 1, report: Vec::new() }];

@@ -21,6 +21,9 @@ const LONGEST_LINE: usize = 16 << 10;
 /// Registers belong to a panic that follows within this time, in microseconds.
 const BEFORE: u64 = 100_000;
 
+/// What kernel/reboot.c says when nothing is left to be done but to stop.
+const HALTED: &str = "reboot: System halted";
+
 /// The last lines that are kept for one-line causes.
 const TAIL: usize = 64;
 
@@ -43,6 +46,7 @@ pub struct Log {
     /// The last line of a boot had no newline.
     unfinished: bool,
     tail: std::collections::VecDeque<String>,
+    halted: bool,
 }
 
 impl Log {
@@ -64,6 +68,7 @@ impl Log {
             dropped: false,
             unfinished: false,
             tail: Default::default(),
+            halted: false,
         })
     }
 
@@ -152,6 +157,11 @@ impl Log {
         self.tail.iter().map(String::as_str)
     }
 
+    /// Whether the kernel's last word in this boot is that it has halted.
+    pub fn is_halted(&self) -> bool {
+        self.halted
+    }
+
     /// Whether the kernel has said anything in this boot.
     pub fn is_silent(&self) -> bool {
         self.said == 0 && self.line.is_empty()
@@ -173,6 +183,7 @@ impl Log {
         self.file.feed(format!("{newline}-- boot {boot} --\n").as_bytes())?;
         self.lines += 1;
         self.said = 0;
+        self.halted = false;
         Ok(())
     }
 
@@ -192,6 +203,7 @@ impl Log {
         let raw = String::from_utf8_lossy(&self.line);
         let text = raw.trim_end();
         if let Some(line) = self.writer.kernels(&raw).filter(|_| self.believed) {
+            self.halted = line.text == HALTED;
             let begun = self.splats.len();
             scan(&line, self.lines, &mut self.splats, &mut self.report);
             if line.text.starts_with("RIP: ") {

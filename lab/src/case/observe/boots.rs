@@ -7,8 +7,8 @@ use lab_proto::HostMessage;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{LOG, Observer, Progress, TERMINAL};
-use crate::case::evidence::{BootEvidence, Left, StepEvidence, Tracked};
-use crate::machine::{Ending, Machine, MachineOp};
+use crate::case::evidence::{BootEvidence, Left, StepEvidence, Tracked, is_orderly};
+use crate::machine::{Machine, MachineOp};
 use crate::manifest::{Action, Step};
 
 /// The steps of the boot that begins with step `first`: up to the one that ends it.
@@ -125,7 +125,8 @@ impl Observer<'_> {
         let as_planned = match left {
             Left::Cut => true,
             Left::Rebooted => {
-                self.evidence.end.is_some() && self.evidence.ending == Some(Ending::Exited(0))
+                self.evidence.end.is_some()
+                    && is_orderly(self.evidence.ending.as_ref(), self.log.is_halted())
             }
         };
         if let Some(forgery) = self.control.unfinished() {
@@ -177,6 +178,7 @@ impl Observer<'_> {
             terminal_seen: self.terminal.length(),
             terminal_complete: !self.open[TERMINAL],
             ending: e.ending.take(),
+            halted: self.log.is_halted(),
         };
         e.before.push(boot);
     }

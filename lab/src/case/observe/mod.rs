@@ -331,6 +331,7 @@ impl Observer<'_> {
             evidence.not_started = Some(why.clone());
         }
         evidence.splats = self.log.splats().to_vec();
+        evidence.halted = self.log.is_halted();
         evidence.log_complete = !self.open[LOG] && !self.log.is_silent() && !self.log.has_gaps();
         evidence.kernel_silent = self.log.is_silent();
         evidence.terminal_complete = !self.open[TERMINAL];
