@@ -144,10 +144,8 @@ impl Store {
         cancel: &AtomicBool,
     ) -> Result<Kernel, PullError> {
         let Provider::Debian { suite, package } = &spec.provider else {
-            let message = format!("kernel {}: building from source is not there yet", spec.name);
-            return Err(Diagnostic::usage(message)
-                .help("prebuilt kernels work: debian = \"bookworm/user-mode-linux\"")
-                .into());
+            let message = format!("kernel {} is no package: it is built here", spec.name);
+            return Err(Diagnostic::usage(message).help("lab kernel build makes it").into());
         };
         let mut watch = Watch { progress, cancel };
         let (_turn, waited) = self.turn(spec, &mut watch)?;
