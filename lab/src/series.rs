@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use crate::case::{Dispatcher, Outcome, Request};
 use crate::kernel::{Kernel, Patch, PullError, PullProgress, load_series, new_warnings};
-use crate::manifest::{Diagnostic, KernelSpec, Result};
+use crate::manifest::{Diagnostic, Fault, KernelSpec, Result};
 use crate::report::{PatchRef, PatchResult, Tally, What};
 
 /// A series and what it is tried on.
@@ -69,7 +69,7 @@ struct Stage {
 }
 
 /// Walks `series`, with `requests` (for its base) on each kernel of it, and returns the exit code: 1
-/// where a patch fails, 3 where the lab cannot tell. A patch on which no other can stand ends the walk.
+/// where a patch fails, 3 where the lab cannot tell, 4 where every run was skipped. A patch on which no other can stand ends the walk.
 ///
 /// # Errors
 /// Trouble that is no patch's: no network, no room.
@@ -81,11 +81,17 @@ pub fn walk(dispatcher: &Dispatcher<'_>, series: &Series, requests: &[Request]) 
     });
     let jobs = dispatcher.options.jobs.clamp(1, requests.len().max(1));
     dispatcher.sink.emit(What::Started { runs: runs.collect(), jobs });
+    if let Some(text) = dispatcher.workshop.walls.note() {
+        dispatcher.sink.emit(What::Note { text });
+    }
     let mut all = Tally::default();
     let outcome = try_stages(dispatcher, series, requests, &mut all);
     let exit = match &outcome {
         _ if dispatcher.cancelled.load(Ordering::SeqCst) => 130,
+        // Where no patch is to blame and no case could run, nothing was found out.
+        Ok(0) if all.0.values().sum::<usize>() == all.count(Outcome::Skip) => 4,
         Ok(exit) => *exit,
+        Err(error) if error.fault() == Fault::Usage => 2,
         Err(_) => 3,
     };
     dispatcher.sink.emit(What::Ended { tally: all, exit });

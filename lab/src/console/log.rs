@@ -11,9 +11,12 @@ use super::{Flow, drain};
 use crate::machine::LogEnd;
 use crate::manifest::Result;
 
-/// Splats of one kind beyond this many are not kept: a kernel that warns in a loop says it often
-/// enough, and must not hide what else it says.
-const KEPT_OF_A_KIND: usize = 16;
+/// Splats with the same words beyond this many are not kept: a kernel that warns in a loop says it
+/// often enough, and must not hide what else it says.
+const KEPT_OF_THE_SAME: usize = 16;
+
+/// So many splats are kept in all. What comes then is not known, and the log not whole.
+const KEPT: usize = 512;
 
 /// A line longer than this is scanned in pieces.
 const LONGEST_LINE: usize = 16 << 10;
@@ -90,7 +93,10 @@ impl Log {
                 let until = self.file.length() + budget as u64;
                 while self.file.length() < until {
                     match memory.read(buffer)? {
-                        0 if ended => return Ok(Flow::Closed),
+                        0 if ended => {
+                            self.dropped |= memory.is_full();
+                            return Ok(Flow::Closed);
+                        }
                         0 => break,
                         n => self.feed(&buffer[..n])?,
                     }
@@ -205,7 +211,7 @@ impl Log {
         if let Some(line) = self.writer.kernels(&raw).filter(|_| self.believed) {
             self.halted = line.text == HALTED;
             let begun = self.splats.len();
-            scan(&line, self.lines, &mut self.splats, &mut self.report);
+            self.dropped |= !scan(&line, self.lines, &mut self.splats, &mut self.report);
             if line.text.starts_with("RIP: ") {
                 self.registers = Some((line.micros, line.text.to_string()));
             } else if let (Some(splat), Some((when, rip))) =
@@ -227,24 +233,38 @@ impl Log {
     }
 }
 
-/// Takes a line of the kernel's as the next of the splat that goes on, or as the first of another.
-fn scan(line: &Line<'_>, number: usize, splats: &mut Vec<Splat>, report: &mut Option<Report>) {
+/// Takes a line of the kernel's as the next of the splat that goes on, or as the first of another;
+/// whether there was room for it.
+fn scan(
+    line: &Line<'_>,
+    number: usize,
+    splats: &mut Vec<Splat>,
+    report: &mut Option<Report>,
+) -> bool {
     let found = Splat::begins(line, number);
     if let (Some(open), Some(splat)) = (report.as_mut(), splats.last_mut()) {
         let another = found.as_ref().is_some_and(|found| !Report::includes(splat, found));
         if !another && open.takes(splat, line) {
-            return;
+            return true;
         }
         *report = None;
-        if found.as_ref().is_some_and(|found| Report::includes(splat, found)) {
-            return;
+        // Its echo comes behind the rule that ends the report. A second oops is another fault.
+        if found.as_ref().is_some_and(Report::is_echo) {
+            return true;
         }
     }
-    let Some(splat) = found else { return };
-    if splats.iter().filter(|s| s.kind == splat.kind).count() < KEPT_OF_A_KIND {
-        *report = Some(Report::begin(line));
-        splats.push(splat);
+    let Some(splat) = found else { return true };
+    let words = splat.words();
+    let same = |other: &&Splat| other.kind == splat.kind && other.words() == words;
+    if splats.iter().filter(same).count() >= KEPT_OF_THE_SAME {
+        return true;
     }
+    if splats.len() >= KEPT {
+        return false;
+    }
+    *report = Some(Report::begin(line));
+    splats.push(splat);
+    true
 }
 
 #[cfg(test)]
@@ -311,5 +331,37 @@ mod tests {
         log.stop_believing();
         log.feed(b"[    0.300000] BUG: workqueue lockup - pool\n").unwrap();
         assert_eq!(log.splats().len(), 1);
+    }
+
+    /// A loop of warnings that a case allows must not hide another warning, nor a second oops the first.
+    #[test]
+    fn many_of_the_same_hide_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let new = || Log::create(&folder.path().join("kernel.log")).unwrap();
+        let warn = |at: usize, what: &str| {
+            format!("[{at:5}.000000] WARNING: at fs/{what}.c:1 f+0x1/0x2\n")
+        };
+        let mut log = new();
+        (0..100).for_each(|at| log.feed(warn(at, "same").as_bytes()).unwrap());
+        log.feed(warn(200, "other").as_bytes()).unwrap();
+        let others: Vec<_> = log.splats().iter().filter(|s| s.line.contains("other")).collect();
+        assert_eq!((log.splats().len(), others.len()), (KEPT_OF_THE_SAME + 1, 1));
+        assert!(!log.has_gaps());
+
+        let mut log = new();
+        for at in [1, 90] {
+            let oops =
+                format!("[{at:5}.000000] BUG: kernel NULL pointer dereference, address: 0\n");
+            log.feed(oops.as_bytes()).unwrap();
+            log.feed(format!("[{at:5}.000100] Oops: 0002 [#1] PREEMPT\n").as_bytes()).unwrap();
+        }
+        assert_eq!(log.splats().len(), 2, "{:?}", log.splats());
+
+        let mut log = new();
+        (0..KEPT + 1).for_each(|at| {
+            let name: String = at.to_string().bytes().map(|b| (b - b'0' + b'a') as char).collect();
+            log.feed(warn(at, &name).as_bytes()).unwrap();
+        });
+        assert!(log.has_gaps() && log.splats().len() == KEPT);
     }
 }

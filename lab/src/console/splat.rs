@@ -155,6 +155,14 @@ impl Splat {
         Some(Self { kind: *kind, line: text, number, report: Vec::new() })
     }
 
+    /// Its first line without what differs from boot to boot.
+    pub(super) fn words(&self) -> std::borrow::Cow<'_, str> {
+        static NUMBERS: LazyLock<Regex> = LazyLock::new(|| {
+            Regex::new(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\b(CPU|PID|task|pid)[: ]+\S+").expect("valid")
+        });
+        NUMBERS.replace_all(&self.line, "#")
+    }
+
     /// Whether one of a case's `allow` entries (`KIND` or `KIND: TEXT`) covers it. A kind may be
     /// written as the kernel writes it: `WARNING`, `BUG`.
     pub fn allowed(&self, allow: &[String]) -> bool {
@@ -170,9 +178,6 @@ impl Splat {
 /// addresses. Function names and source lines stay; where the line has neither, the function in
 /// which it happened is added, so that two faults with the same words are told apart.
 pub fn signature_of(splat: &Splat) -> String {
-    static NUMBERS: LazyLock<Regex> = LazyLock::new(|| {
-        Regex::new(r"0x[0-9a-f]+|\b[0-9a-f]{8,}\b|\b(CPU|PID|task|pid)[: ]+\S+").expect("valid")
-    });
     static TELLING: LazyLock<Regex> =
         LazyLock::new(|| Regex::new(r"\w\+0x[0-9a-f]|\w\.[chSs]:\d").expect("valid"));
     // The words of these name a device, a process or a count, and their stacks vary.
@@ -181,7 +186,7 @@ pub fn signature_of(splat: &Splat) -> String {
         true => None,
         false => splat.place(),
     };
-    let line = NUMBERS.replace_all(&splat.line, "#");
+    let line = splat.words();
     match place {
         Some(function) => format!("splat:{}:{line} in {function}", splat.kind.name()),
         None => format!("splat:{}:{line}", splat.kind.name()),

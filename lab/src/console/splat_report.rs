@@ -49,8 +49,12 @@ impl Report {
 
     /// Whether `other`, found in the report, is only a part of it.
     pub(super) fn includes(splat: &Splat, other: &Splat) -> bool {
-        let of_lockdep = other.line.starts_with("INFO: lockdep is turned off");
-        (splat.kind == SplatKind::Oops && other.kind == SplatKind::Oops) || of_lockdep
+        (splat.kind == SplatKind::Oops && other.kind == SplatKind::Oops) || Self::is_echo(other)
+    }
+
+    /// Whether a splat says only that another was said: what lockdep prints when it gives up.
+    pub(super) fn is_echo(splat: &Splat) -> bool {
+        splat.line.starts_with("INFO: lockdep is turned off")
     }
 }
 

@@ -28,7 +28,7 @@ pub fn create(disks: &[Disk], folder: &Path) -> Result<Vec<(Disk, PathBuf)>> {
             "no room for the disks: the file system of {shown} has {} KiB left",
             free >> 10
         ))
-        .help("make room there; `lab runs` shows what old runs have left"));
+        .help("make room there; `lab gc` removes what old runs have left"));
     }
     disks
         .iter()

@@ -42,14 +42,20 @@ pub struct LogMemory {
     read: AtomicU64,
     /// Up to where its pages have been given back.
     freed: AtomicU64,
+    /// Where the machine's writes fail, because no file of its may be longer.
+    end: u64,
 }
 
+/// What the kernel's console writes at once, and more: as near to the end as this a line may be lost.
+const LAST_LINE: u64 = 64 << 10;
+
 impl LogMemory {
-    /// An empty one, and the machine's descriptor for it.
+    /// An empty one, and the machine's descriptor for it. `file_size` is the machine's own limit of
+    /// a file's length; the user's holds too.
     ///
     /// # Errors
     /// memfd_create(2) refuses.
-    pub fn new() -> Result<(Self, OwnedFd)> {
+    pub fn new(file_size: Option<u64>) -> Result<(Self, OwnedFd)> {
         let failed = |words: &str| {
             Diagnostic::trouble(format!("cannot make a channel: {words}"))
                 .help("see the limit of open files: ulimit -n")
@@ -57,10 +63,16 @@ impl LogMemory {
         let theirs =
             memfd_create(c"lab-log", MFdFlags::MFD_CLOEXEC).map_err(|e| failed(e.desc()))?;
         let ours = theirs.try_clone().map_err(|e| failed(&crate::manifest::errno_words(&e)))?;
-        Ok((
-            Self { file: File::from(ours), read: AtomicU64::new(0), freed: AtomicU64::new(0) },
-            theirs,
-        ))
+        let users = nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_FSIZE);
+        let end = users.map_or(u64::MAX, |(soft, _)| soft).min(file_size.unwrap_or(u64::MAX));
+        let (read, freed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Ok((Self { file: File::from(ours), read, freed, end }, theirs))
+    }
+
+    /// Whether so much has been read that the file could not take what came last: beyond its limit
+    /// write(2) fails, and UML's console says nothing of it. Holes do not make room.
+    pub fn is_full(&self) -> bool {
+        self.read.load(Ordering::Relaxed).saturating_add(LAST_LINE) > self.end
     }
 
     /// Reads what comes next; 0 where nothing more is there yet.
@@ -116,7 +128,7 @@ mod tests {
 
     #[test]
     fn memory_takes_everything_and_gives_back_what_was_read() {
-        let (log, theirs) = LogMemory::new().unwrap();
+        let (log, theirs) = LogMemory::new(None).unwrap();
         let mut writer = File::from(theirs);
         let block = [b'x'; 1 << 16];
         let mut buffer = vec![0; 1 << 16];
@@ -128,5 +140,19 @@ mod tests {
         assert_eq!((read, log.read(&mut buffer).unwrap()), (160 << 16, 0));
         let kept = log.file.metadata().unwrap().blocks() * 512;
         assert!(kept <= 2 * SPENT, "{kept} bytes of 10 MiB are still there");
+    }
+
+    #[test]
+    fn a_log_as_long_as_a_file_may_be_is_not_believed_to_be_whole() {
+        let (log, theirs) = LogMemory::new(Some(1 << 20)).unwrap();
+        let mut buffer = vec![0; 1 << 16];
+        let mut all = |bytes: usize| {
+            File::from(theirs.try_clone().unwrap()).write_all(&vec![b'x'; bytes]).unwrap();
+            while log.read(&mut buffer).unwrap() > 0 {}
+        };
+        all((1 << 20) - (LAST_LINE as usize));
+        assert!(!log.is_full());
+        all(1);
+        assert!(log.is_full());
     }
 }

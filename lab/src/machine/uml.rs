@@ -56,7 +56,7 @@ impl Uml {
     /// # Errors
     /// No descriptors or processes to be had; what fails later is the machine's [`Ending`].
     pub fn start(plan: &MachinePlan) -> Result<Self> {
-        let (log, log_end) = LogMemory::new()?;
+        let (log, log_end) = LogMemory::new(layout::limits(plan).file_size)?;
         let (terminal, terminal_end) = channel()?;
         let (control, control_end) = channel()?;
         let (words, words_end) = channel()?;

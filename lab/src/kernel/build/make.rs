@@ -51,7 +51,7 @@ impl Make {
         let ending = self.run(arguments, watch, |_, line| said.take(line))?;
         match ending {
             Ending::Exited(0) => Ok(()),
-            _ => Err(said.failure(what, &ending, self).into()),
+            _ => Err(said.trouble(what, &ending, self)),
         }
     }
 
@@ -77,7 +77,7 @@ impl Make {
         })?;
         match ending {
             Ending::Exited(0) => Ok(said.objects),
-            _ => Err(PullError::Compile(said.failure(what, &ending, self))),
+            _ => Err(said.trouble(what, &ending, self)),
         }
     }
 

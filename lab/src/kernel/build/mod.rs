@@ -30,7 +30,7 @@ use super::{
     Arch, Kconfig, KconfigTree, Kernel, KernelKey, KernelSpec, Merged, Origin, PullError,
     PullProgress, Target, Value, merge, verify,
 };
-use crate::manifest::{Diagnostic, Result};
+use crate::manifest::{Diagnostic, Fault, Result};
 
 /// A build folder and its kernel; UML with fs and block takes 300 MiB.
 const ROOM: u64 = 1 << 30;
@@ -69,7 +69,15 @@ impl Kernels {
         let folder = Folder::open(&self.builds, &tree, spec.arch, &recipe.kconfig, &mut watch)?;
         room_for(ROOM, &folder.path)?;
         let make = folder.make(&tree, spec.arch, self.jobs, self.isolation);
-        let config = configure(&make, spec, &recipe, &mut watch)?;
+        let config = configure(&make, spec, &recipe, &mut watch).map_err(|error| match error {
+            // A patch may take away what a fragment asks for.
+            PullError::Other(wrong)
+                if wrong.fault() == Fault::Usage && !recipe.patches.is_empty() =>
+            {
+                PullError::Compile(wrong)
+            }
+            other => other,
+        })?;
         let text = std::fs::read_to_string(make.out.join(".config"))
             .map_err(|e| Diagnostic::io("read", &make.out.join(".config"), &e))?;
         let arch = format!("{:?}", spec.arch);

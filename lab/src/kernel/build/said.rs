@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 
 use super::make::Make;
+use crate::kernel::PullError;
 use crate::manifest::Diagnostic;
 use crate::sandbox::Ending;
 
@@ -74,7 +75,23 @@ const HINTS: &[(&str, &str)] = &[
     ),
 ];
 
+/// What make and compilers say where the host is at fault, not the source.
+const OF_THE_HOST: [&str; 3] =
+    ["No space left on device", "Killed signal terminated program", "Cannot allocate memory"];
+
 impl Said {
+    /// A failure with whose it is: the source's, or the host's.
+    pub fn trouble(&self, what: &str, ending: &Ending, make: &Make) -> PullError {
+        let words = self.errors.iter().chain(&self.tail);
+        let hosts =
+            words.flat_map(|line| OF_THE_HOST.map(|piece| line.contains(piece))).any(|is| is);
+        let failure = self.failure(what, ending, make);
+        match ending {
+            Ending::Exited(_) if !hosts => PullError::Compile(failure),
+            _ => PullError::Other(failure),
+        }
+    }
+
     /// Takes a line of make's output.
     pub fn take(&mut self, line: &str) {
         if object_of(line).is_some() {
