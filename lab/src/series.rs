@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use crate::case::{Dispatcher, Outcome, Request};
-use crate::kernel::{Kernel, Patch, PullError, PullProgress, load_series, new_warnings};
+use crate::kernel::{Kernel, Patch, PullError, PullProgress, first_of, load_series, new_warnings};
 use crate::manifest::{Diagnostic, Fault, KernelSpec, Result};
 use crate::report::{PatchRef, PatchResult, Tally, What};
 
@@ -28,7 +28,7 @@ impl Series {
     pub fn load(project: &Path, name: &str, base: &KernelSpec) -> Result<Self> {
         base.varied(&[name.to_string()], &[])?;
         let patches = load_series(project, &[name.to_string()])?;
-        Ok(Self { name: name.to_string(), patches, base: base.clone() })
+        Ok(Self { name: first_of(name).0.to_string(), patches, base: base.clone() })
     }
 
     /// The kernel without the series and the patches, in the order in which they are tried.

@@ -35,7 +35,7 @@ pub use kconfig::{
 pub use kernels::Kernels;
 pub use modinfo::index_modules;
 pub use modules::{MODULES, module_for};
-pub use patches::{Applied, Patch, load_series};
+pub use patches::{Applied, Patch, first_of, load_series};
 pub use path::{PathKernels, detect_tree};
 pub use pull::{PullError, PullProgress};
 pub use source::{

@@ -82,6 +82,11 @@ fn each_patch_is_built_and_run_in_turn() {
     assert!(out.contains("       new: fs/hostfs/hostfs_kern.c:273:"), "{out}");
     assert!(line("hostfs: a word that is not C").starts_with("3     yes      NO "), "{out}");
     assert!(line("hostfs: lines of another kernel").starts_with("4     NO "), "{out}");
+
+    // Where nothing could run, nothing was found out.
+    lab.case("elsewhere", "[needs]\nbackend = [\"qemu\"]\n[[step]]\nrun = \"true\"\n");
+    let walk = lab.lab(&["run", "--each-patch", "walk:1", "elsewhere", "-k", KERNEL]);
+    walk.code(4).out("1     yes      in the store").out("2 runs: 2 skip");
 }
 
 #[test]

@@ -12,8 +12,8 @@ mod series;
 mod tests;
 
 pub use apply::Applied;
-pub(in crate::kernel) use series::first_of;
-pub use series::load_series;
+
+pub use series::{first_of, load_series};
 
 use std::path::{Path, PathBuf};
 

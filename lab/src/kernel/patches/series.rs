@@ -30,7 +30,7 @@ pub fn load_series(project_root: &Path, names: &[String]) -> Result<Vec<Patch>> 
 }
 
 /// `NAME:N` in two.
-pub(in crate::kernel) fn first_of(name: &str) -> (&str, Option<usize>) {
+pub fn first_of(name: &str) -> (&str, Option<usize>) {
     let parts = name.rsplit_once(':').and_then(|(series, n)| Some((series, n.parse().ok()?)));
     parts.map_or((name, None), |(series, n)| (series, Some(n)))
 }
