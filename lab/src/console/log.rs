@@ -209,6 +209,7 @@ impl Log {
         let raw = String::from_utf8_lossy(&self.line);
         let text = raw.trim_end();
         if let Some(line) = self.writer.kernels(&raw).filter(|_| self.believed) {
+            let line = innermost(line, self.lines);
             self.halted = line.text == HALTED;
             let begun = self.splats.len();
             self.dropped |= !scan(&line, self.lines, &mut self.splats, &mut self.report);
@@ -231,6 +232,19 @@ impl Log {
         self.tail.push_back(text.to_string());
         self.line.clear();
     }
+}
+
+/// User space may have left a line with a stamp of its own, and without an end, on the console: what
+/// the kernel says next stands behind it in the same line.
+fn innermost(line: Line<'_>, number: usize) -> Line<'_> {
+    let mut at = line;
+    while let Some(behind) = Line::parse(at.text) {
+        if Splat::begins(&behind, number).is_some() || behind.text == HALTED {
+            return behind;
+        }
+        at = behind;
+    }
+    line
 }
 
 /// Takes a line of the kernel's as the next of the splat that goes on, or as the first of another;
@@ -331,6 +345,16 @@ mod tests {
         log.stop_believing();
         log.feed(b"[    0.300000] BUG: workqueue lockup - pool\n").unwrap();
         assert_eq!(log.splats().len(), 1);
+    }
+
+    #[test]
+    fn a_line_that_user_space_left_open_hides_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut log = Log::create(&folder.path().join("kernel.log")).unwrap();
+        log.feed(b"[    1.000000] first\n[    2.000000] left open[    2.100000] BUG: x\n").unwrap();
+        log.feed(b"[    3.000000] of a dump: [    1.000000] fine\n").unwrap();
+        let seen: Vec<_> = log.splats().iter().map(|s| (s.kind.name(), s.number)).collect();
+        assert_eq!(seen, [("bug", 2)]);
     }
 
     /// A loop of warnings that a case allows must not hide another warning, nor a second oops the first.

@@ -142,7 +142,14 @@ impl SplatKind {
 impl Splat {
     /// The splat in a line of the log channel, if there is one.
     pub fn find(line: &str, number: usize) -> Option<Self> {
-        Self::begins(&Line::parse(line)?, number)
+        let mut at = Line::parse(line)?;
+        loop {
+            if let Some(splat) = Self::begins(&at, number) {
+                return Some(splat);
+            }
+            // Behind what user space left on the console without its end.
+            at = Line::parse(at.text)?;
+        }
     }
 
     /// The splat that begins with a line of the kernel's.
