@@ -88,7 +88,7 @@ pub(super) fn conclude(
 }
 
 /// The kernel's log as far as a boot that came to nothing goes.
-fn log(result: &RunResult) -> String {
+pub(super) fn log(result: &RunResult) -> String {
     use std::io::Read;
     let mut bytes = Vec::new();
     if let Some(folder) = &result.folder

@@ -8,7 +8,8 @@ use std::sync::{Arc, Mutex};
 
 use super::boot_times::BootTimes;
 use super::budget::Memory;
-use super::conclude::{Candidate, blank, conclude, skip};
+use super::conclude::{Candidate, blank, conclude, log, skip};
+use super::decode::{DECODED, decode};
 use super::evidence::Evidence;
 use super::folder::RunFolder;
 use super::judge::{Expected, Verdict};
@@ -313,6 +314,12 @@ impl Dispatcher<'_> {
         let candidate =
             conclude(request, listed, &verdict, &evidence, accepted.as_ref(), info, result);
         folder.write_json("evidence.json", &evidence)?;
+        if !evidence.splats.is_empty() {
+            let (symbols, log) = (kernel.symbols(), log(result));
+            if let Some(text) = decode(&symbols, &evidence.splats, &log, &mut result.reasons) {
+                folder.write(DECODED, text.as_bytes())?;
+            }
+        }
         folder.write_json("result.json", &result)?;
         Ok(candidate)
     }

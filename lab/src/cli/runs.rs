@@ -7,7 +7,7 @@ use super::bundle;
 use super::edge;
 use super::environment::Context;
 use super::run::{cores, format, perform};
-use crate::case::{DISKS, Options, Request, RunInfo, RunPlan, RunState, list_runs};
+use crate::case::{DECODED, DISKS, Options, Request, RunInfo, RunPlan, RunState, list_runs};
 use crate::kernel::{Kernel, Provider};
 use crate::manifest::{Diagnostic, Result};
 use crate::report::RunResult;
@@ -128,6 +128,7 @@ fn log(context: &Context, name: Option<&str>, json: bool) -> Result<u8> {
     }
     section(&mut text, "transcript", &run.path.join("transcript"));
     section(&mut text, "kernel log", &run.path.join("kernel.log"));
+    section(&mut text, "splats, with their places in the source", &run.path.join(DECODED));
     section(&mut text, "the machine's own words on the host", &run.path.join("words"));
     edge::print(&text);
     Ok(0)

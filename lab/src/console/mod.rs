@@ -5,6 +5,7 @@
 mod attach;
 mod bounded;
 mod control;
+mod frame;
 #[cfg(any(test, fuzzing))]
 pub(crate) mod fuzz;
 mod line;
@@ -20,6 +21,7 @@ use nix::errno::Errno;
 pub use attach::{Session, attach, window};
 pub use bounded::{Bounded, Bounds};
 pub use control::{Control, Incoming};
+pub use frame::Frame;
 pub use line::{Line, Writer};
 pub use log::Log;
 pub use splat::{Splat, SplatKind, signature_of};

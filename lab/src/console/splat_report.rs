@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
+use super::frame::Frame;
 use super::line::Line;
 use super::splat::{Splat, SplatKind};
 
@@ -65,7 +66,7 @@ fn is_rule(text: &str) -> bool {
 
 /// A line of a call trace, or of what stands indented in a report.
 fn is_stack(text: &str) -> bool {
-    text.is_empty() || text.starts_with([' ', '\t']) || frame(text).is_some()
+    text.is_empty() || text.starts_with([' ', '\t']) || Frame::parse(text).is_some()
 }
 
 /// What comes after a call trace and is still the report's, by how its lines begin.
@@ -97,31 +98,6 @@ fn may_follow_stack(kind: SplatKind, text: &str) -> bool {
     several || AFTER.iter().any(|start| text.trim_start().starts_with(start))
 }
 
-/// `fn+0x1/0x2`, alone or after an address, a question mark or a register's name.
-static FRAME: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"^(?:\s*(?:\[<[0-9a-f]+>\])?\s*|RIP: [0-9a-f]+:)(\? )?([A-Za-z_][\w.]*)\+0x[0-9a-f]+/0x[0-9a-f]+")
-        .expect("valid")
-});
-
-/// A frame of a call trace.
-struct Frame<'a> {
-    function: &'a str,
-    /// Not one that only may have been called: those have a question mark.
-    certain: bool,
-    /// The offset is 0: a pointer to the function that lies on the stack, no return into it.
-    pointer: bool,
-}
-
-fn frame(text: &str) -> Option<Frame<'_>> {
-    let found = FRAME.captures(text)?;
-    let function = found.get(2)?;
-    Some(Frame {
-        function: function.as_str(),
-        certain: found.get(1).is_none(),
-        pointer: text[function.end()..].starts_with("+0x0/"),
-    })
-}
-
 /// Functions that report and wait: where a stack begins with them, the fault is below.
 const REPORTERS: &str = r"^_*(dump_stack|dump_trace|printk|vprintk|arch_local_irq|um_set_signals|lock_is_held|show_stack|show_trace|show_regs|warn|panic|check_panic|oops|die|bug|report_bug|fixup_bug|handle_bug|exc_|asm_exc_|do_error_trap|page_fault|segv|sig_|hard_handler|unblock_signals|userspace|copy_context|relay_signal|bus_handler|kasan|asan|hwasan|kfence|ubsan|kcsan|tsan|kmsan|print_|check_|mark_lock|validate_chain|lock_acquire|lockdep|lock_release|lock_is_held|debug_|might_|schedule|io_schedule|switch_to|pick_next|context_switch|wait_for|do_wait|mutex_lock|down|rwsem|rt_mutex|bit_wait|out_of_line|prepare_to|nmi_|watchdog|rcu_check|rcu_sched|sched_show|update_process|tick_|hrtimer|timer_|do_IRQ|irq_|local_apic|apic|sysvec|asm_sysvec|trace_hardirqs|preempt_)";
 
@@ -134,12 +110,12 @@ impl Splat {
     /// A kernel without frame pointers is sure of no frame; then the first likely one counts.
     pub fn place(&self) -> Option<&str> {
         let lines = self.report.iter().map(String::as_str);
-        let rip = lines.clone().filter(|line| line.starts_with("RIP: ")).find_map(frame);
+        let rip = lines.clone().filter(|line| line.starts_with("RIP: ")).find_map(Frame::parse);
         if let Some(frame) = rip {
             return Some(frame.function);
         }
-        let telling = |frame: &Frame<'_>| !frame.pointer && !REPORTER.is_match(frame.function);
-        let frames = lines.filter_map(frame).filter(telling);
+        let telling = |frame: &Frame<'_>| !frame.is_pointer() && !REPORTER.is_match(frame.function);
+        let frames = lines.filter_map(Frame::parse).filter(telling);
         let certain = frames.clone().find(|frame| frame.certain);
         certain.or_else(|| frames.clone().next()).map(|frame| frame.function)
     }
@@ -148,8 +124,8 @@ impl Splat {
     /// are.
     pub fn stack(&self, most: usize) -> Vec<&str> {
         let lines = || self.report.iter().map(String::as_str);
-        let certain = |line: &&str| frame(line).is_some_and(|frame| frame.certain);
-        let likely = |line: &&str| frame(line).is_some_and(|frame| !frame.pointer);
+        let certain = |line: &&str| Frame::parse(line).is_some_and(|frame| frame.certain);
+        let likely = |line: &&str| Frame::parse(line).is_some_and(|frame| !frame.is_pointer());
         let sure: Vec<&str> = lines().filter(certain).take(most).collect();
         if sure.is_empty() { lines().filter(likely).take(most).collect() } else { sure }
     }

@@ -17,6 +17,7 @@ mod path;
 mod pull;
 mod source;
 mod store;
+pub(crate) mod symbols;
 mod tool;
 mod tree;
 mod unused;
@@ -43,6 +44,7 @@ pub use source::{
 };
 pub(crate) use store::lock as lock_folder;
 pub use store::{Store, StoredKernel};
+pub use symbols::Symbols;
 pub(crate) use tool::{Output, Watch};
 pub use unused::{Part, Stored};
 

@@ -4,7 +4,7 @@
 //! mistakes for a kernel.
 //!
 //! ```text
-//! kernels/KEY/{kernel.json, lock, boot, config, libraries/, modules/RELEASE/}
+//! kernels/KEY/{kernel.json, lock, boot, config, vmlinux, libraries/, modules/RELEASE/}
 //! kernels/by-spec/DIGEST.{json, lock}    what was asked for and its key; held while it is pulled
 //! kernels/.tmp-*/lock                    work in progress, or what is left of it
 //! kernels/.gate                          held while temporary folders come and go

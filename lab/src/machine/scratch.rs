@@ -42,9 +42,10 @@ impl Scratch {
                 .and_then(|_| lock_folder(&path, FlockArg::LockExclusiveNonblock));
             match locked {
                 Ok(Some(lock)) => return Ok(Self { path, _lock: lock }),
-                // Swept by another lab before the lock was ours.
+                // Swept by another lab before the lock was ours; or it is at that, and the folder
+                // outlives its lock for a moment.
                 Ok(None) => {}
-                Err(e) if e.kind() == io::ErrorKind::NotFound && !path.exists() => {}
+                Err(e) if e.kind() == io::ErrorKind::NotFound => {}
                 Err(e) => {
                     let _ = std::fs::remove_dir_all(&path);
                     return Err(io(e));

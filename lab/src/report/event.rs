@@ -169,7 +169,8 @@ pub struct ReasonLine {
     pub kind: String,
     /// One sentence.
     pub text: String,
-    /// For a splat: the first frames of its stack.
+    /// For a splat: the first frames of its stack, as the kernel printed them; behind it in
+    /// parentheses file and line, where the kernel has debug information.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stack: Vec<String>,
 }

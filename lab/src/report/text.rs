@@ -158,9 +158,6 @@ pub fn result(result: &RunResult, title_width: usize) -> String {
         for line in result.cause.iter().chain(&result.looks) {
             let _ = writeln!(text, "       {line}");
         }
-        for line in result.cause.iter().chain(&result.looks) {
-            let _ = writeln!(text, "       {line}");
-        }
     }
     if result.outcome == Outcome::Fixed {
         let _ = writeln!(text, "       it passes now: remove it from [[known]] in lab.toml");

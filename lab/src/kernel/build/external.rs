@@ -111,13 +111,14 @@ pub(super) fn build<'a>(
 }
 
 /// Installs the modules below `into` (`INSTALL_MOD_PATH`), where `tree` is the kernel's module tree
-/// with its own modules in it.
+/// with its own modules in it. `strip` is the INSTALL_MOD_STRIP of both.
 ///
 /// # Errors
 /// A module has the name of one of the kernel's.
 pub(super) fn install(
     make: &Make,
     all: &[Built<'_>],
+    strip: &str,
     into: &Path,
     tree: &Path,
     watch: &mut Watch<'_>,
@@ -141,8 +142,7 @@ pub(super) fn install(
         let mut arguments = folder_of(&built.copy);
         arguments.push(format!("INSTALL_MOD_PATH={}", into.display()));
         arguments.extend(
-            ["INSTALL_MOD_DIR=updates", "INSTALL_MOD_STRIP=1", "DEPMOD=true", "modules_install"]
-                .map(String::from),
+            ["INSTALL_MOD_DIR=updates", strip, "DEPMOD=true", "modules_install"].map(String::from),
         );
         let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let what = format!("install the modules of {}", built.external.source);

@@ -25,6 +25,7 @@ use warnings::Warnings;
 use super::external::External;
 use super::kernels::Kernels;
 use super::pull::{Made, room_for};
+use super::symbols::VMLINUX;
 use super::tool::Watch;
 use super::{
     Arch, Kconfig, KconfigTree, Kernel, KernelKey, KernelSpec, Merged, Origin, PullError,
@@ -197,6 +198,12 @@ fn collect(
     std::fs::create_dir_all(entry).map_err(io("make", entry))?;
     let boot = boot_file(make.arch, &make.out);
     std::fs::copy(&boot, entry.join("boot")).map_err(io("copy", &boot))?;
+    let symbols = config.get("DEBUG_INFO") == Value::Yes;
+    // What decodes the stacks of splats: UML's is in the program that boots, a bzImage has none.
+    let file = make.out.join(VMLINUX);
+    if symbols && make.arch == Arch::X86_64 {
+        std::fs::copy(&file, entry.join(VMLINUX)).map_err(io("copy", &file))?;
+    }
     let file = make.out.join(".config");
     std::fs::copy(&file, entry.join("config")).map_err(io("copy", &file))?;
     let file = make.out.join("include/config/kernel.release");
@@ -205,11 +212,13 @@ fn collect(
     if config.get("MODULES") == Value::Yes {
         let into = work.join("modules");
         let path = format!("INSTALL_MOD_PATH={}", into.display());
-        let arguments = [path.as_str(), "INSTALL_MOD_STRIP=1", "DEPMOD=true", "modules_install"];
+        // To make, an empty variable is an undefined one.
+        let strip = if symbols { "INSTALL_MOD_STRIP=" } else { "INSTALL_MOD_STRIP=1" };
+        let arguments = [path.as_str(), strip, "DEPMOD=true", "modules_install"];
         let make = &make.writing_to(work);
         make.configure(&arguments, "install the kernel's modules", watch)?;
         let built = into.join("lib/modules").join(&release);
-        external::install(make, external, &into, &built, watch)?;
+        external::install(make, external, strip, &into, &built, watch)?;
         if built.join("kernel").is_dir() || !external.is_empty() {
             // Links to the build folder: it changes with the next build.
             for link in ["build", "source"] {

@@ -16,9 +16,10 @@ pub(in crate::kernel) const RECIPE: &str = "source 1";
 const MODULES_RECIPE: &str = "modules 1";
 
 /// The fragments that every lab brings along.
-const EMBEDDED: [(&str, &str); 8] = [
+const EMBEDDED: [(&str, &str); 9] = [
     ("block", include_str!("../../../../kconfigs/block.config")),
     ("debug", include_str!("../../../../kconfigs/debug.config")),
+    ("debug-info", include_str!("../../../../kconfigs/debug-info.config")),
     ("fault", include_str!("../../../../kconfigs/fault.config")),
     ("fs", include_str!("../../../../kconfigs/fs.config")),
     ("trace", include_str!("../../../../kconfigs/trace.config")),

@@ -49,7 +49,8 @@ fn configured(source: &Path, merged: &Merged) -> Kconfig {
 fn every_shipped_fragment_parses_and_none_contradict() {
     for version in [(5, 10), (6, 1), (6, 12), (7, 2)] {
         for (arch, name) in [(Arch::Um, "uml"), (Arch::X86_64, "x86_64")] {
-            let all = shipped(&format!("{name} fs block trace debug fault virtual-clock"));
+            let all =
+                shipped(&format!("{name} fs block trace debug debug-info fault virtual-clock"));
             merge(&all, Target { version, arch }).unwrap();
         }
     }
@@ -72,7 +73,7 @@ fn real_sources_keep_every_request() {
     for (arch, name) in [(Arch::Um, "uml"), (Arch::X86_64, "x86_64")] {
         let target = Target::of_source(&source, arch).unwrap();
         let tree = Tree::read(&source, arch).unwrap();
-        for more in ["fs", "fs block trace debug fault virtual-clock"] {
+        for more in ["fs", "fs block trace debug debug-info fault virtual-clock"] {
             let merged = merge(&shipped(&format!("{name} {more}")), target).unwrap();
             let lost = verify(&merged, &configured(&source, &merged), &tree).err();
             let lost: Vec<_> = lost.iter().flatten().map(ToString::to_string).collect();
