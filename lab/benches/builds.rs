@@ -214,10 +214,10 @@ impl Bench {
             finish({ build }.spawn().expect("lab starts"));
         });
         let name = self.build.file_name().expect("a folder of builds");
-        let seed = own("empty-builds").join(name).join("out/lab.config");
+        let seed = own("empty-builds").join(name).join("lab.config");
         std::fs::create_dir_all(own("build/out")).expect("a folder");
-        std::fs::copy(seed, own("build/out/lab.config")).expect("the lab's own seed");
-        let config = format!("KCONFIG_ALLCONFIG={}/out/lab.config", self.build.display());
+        std::fs::copy(seed, own("build/lab.config")).expect("the lab's own seed");
+        let config = format!("KCONFIG_ALLCONFIG={}/lab.config", self.build.display());
         let plain = timed(|| {
             finish(self.plain(&[&config, "allnoconfig"]).spawn().expect("make starts"));
             let build = self.plain(&[&jobs(), "linux", "modules"]).spawn();

@@ -120,7 +120,7 @@ fn try_stages(
         if let Some(kernel) = &stage.kernel {
             let warnings = kernel.warnings();
             if let (Some(before), Some(after)) = (&before, &warnings) {
-                stage.result.warnings = new_warnings(before, after);
+                stage.result.warnings = Some(new_warnings(before, after));
             }
             before = warnings;
             let spec = series.spec(number)?;
@@ -159,7 +159,7 @@ fn obtain(dispatcher: &Dispatcher<'_>, spec: &KernelSpec, patch: PatchRef) -> Re
         built_ms: None,
         ready_ms: None,
         tally: Tally::default(),
-        warnings: Vec::new(),
+        warnings: None,
         trouble: None,
         first_failure: false,
     };

@@ -96,7 +96,7 @@ impl Bundle<'_> {
         let _held = lock_folder(&self.run.path, FlockArg::LockSharedNonblock);
         let plan = self.run.plan()?;
         let scratch = Scratch::create(self.runtime)?;
-        let stage = Stage::new(scratch.path().join(&self.run.id))?;
+        let stage = Stage::new(scratch.path().join(&self.run.id), &self.project.root)?;
         let notes = self.fill(&stage, plan, cancel)?;
         let bytes = tar::pack(scratch.path(), &self.run.id, out, compression, cancel)?;
         Ok(Written { bytes, notes })
@@ -158,6 +158,12 @@ impl Bundle<'_> {
             stage.write_json(&folder.join("result.json"), &paths.scrubbed(result))?;
         }
         stage.write_json(Path::new("host.json"), &paths.scrubbed(&self.host))?;
+        notes.extend(stage.left_out().iter().map(|link| {
+            format!(
+                "{} leads to a file that is no part of the project, or to a dot file: it is not in here",
+                paths.below(link).display()
+            )
+        }));
         let text = readme::text(self.run, &plan, self.with_kernel, &notes);
         stage.write(Path::new("README.txt"), paths.plain(&text).as_bytes())?;
         Ok(notes)
@@ -226,7 +232,7 @@ impl Bundle<'_> {
             for host in manifest.iter().flat_map(|spec| &spec.files).map(|file| &file.host) {
                 match host.strip_prefix(paths.root) {
                     Ok(below) if host.is_dir() => stage.copy_tree(host, below)?,
-                    Ok(below) => stage.copy(host, below)?,
+                    Ok(below) => stage.copy_own(host, below)?,
                     // A program or file of the host, as most are.
                     Err(_) => {}
                 }

@@ -174,6 +174,24 @@ impl From<Sandbox> for Isolation {
     }
 }
 
+/// How make is kept from the host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum MakeSandbox {
+    /// Namespaces and a private root; where the host refuses them, nothing is built.
+    Full,
+    /// None: a Makefile is you.
+    Off,
+}
+
+impl From<MakeSandbox> for Isolation {
+    fn from(asked: MakeSandbox) -> Self {
+        match asked {
+            MakeSandbox::Full => Self::Full,
+            MakeSandbox::Off => Self::Off,
+        }
+    }
+}
+
 /// `lab shell`.
 #[derive(Debug, Args)]
 pub struct ShellArgs {
@@ -307,9 +325,9 @@ pub enum KernelCommand {
         /// One-off changes of the kernels.
         #[command(flatten)]
         variation: Variation,
-        /// How make is kept from the host.
-        #[arg(long, value_name = "LEVEL", default_value = "full")]
-        sandbox: Sandbox,
+        /// How make is kept from the host; by default fully, or not at all where the host refuses that.
+        #[arg(long, value_name = "LEVEL")]
+        sandbox: Option<MakeSandbox>,
     },
     /// Explain a symbol of a kernel's configuration: value, who asked for it, what blocks it.
     Config {

@@ -97,9 +97,8 @@ impl Context {
     /// The cache cannot be opened; the isolation that is asked for cannot be had.
     pub fn workshop(&self, asked: Option<Isolation>, keep_disks: bool) -> Result<Workshop> {
         let mut kernels = self.kernels()?;
-        if asked == Some(Isolation::Off) {
-            kernels.isolation = Isolation::Off;
-        }
+        // make has no walls of landlock's: then it gets the best that this host has for it.
+        kernels.isolation = asked.filter(|asked| *asked != Isolation::Landlock);
         Ok(Workshop {
             kernels,
             cache: self.dirs.cache.clone(),

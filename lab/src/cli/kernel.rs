@@ -1,6 +1,6 @@
 //! `lab kernel`: fetches, builds, explains and removes kernels.
 
-use super::args::{KernelCommand, Sandbox};
+use super::args::{KernelCommand, MakeSandbox};
 use super::choose::{self, Variation};
 use super::edge;
 use super::environment::{Cancel, Context};
@@ -9,7 +9,6 @@ use super::run::format;
 use crate::kernel::{Kernel, KernelSpec, Kernels, Provider, PullError, PullProgress};
 use crate::manifest::{Diagnostic, Result};
 use crate::report::{Reporter, Sink, Stream, What, text};
-use crate::sandbox::Isolation;
 
 /// Does what `command` says.
 ///
@@ -36,7 +35,7 @@ fn build(
     context: &Context,
     names: &[String],
     variation: &Variation,
-    sandbox: Sandbox,
+    sandbox: Option<MakeSandbox>,
 ) -> Result<u8> {
     let specs = choose::kernels(context, names, variation)?;
     if let Some(spec) = specs.iter().find(|s| !matches!(s.provider, Provider::Source { .. })) {
@@ -45,14 +44,7 @@ fn build(
         ));
     }
     let mut kernels = context.kernels()?;
-    kernels.isolation = match sandbox {
-        Sandbox::Full => Isolation::Full,
-        Sandbox::Off => Isolation::Off,
-        Sandbox::Landlock => {
-            return Err(Diagnostic::usage("make runs behind full walls or none, not landlock's")
-                .help("leave --sandbox out: where full walls are refused, it runs without"));
-        }
-    };
+    kernels.isolation = sandbox.map(Into::into);
     obtain_all(&kernels, &specs)
 }
 

@@ -32,8 +32,9 @@ pub struct Kernels {
     pub(super) project: PathBuf,
     /// At most so many compilers at once.
     pub(super) jobs: usize,
-    /// How make is kept from the host.
-    pub isolation: Isolation,
+    /// How make is kept from the host, where that was asked for by name: full walls or none. `None`:
+    /// full ones, and none where the host refuses them.
+    pub isolation: Option<Isolation>,
 }
 
 impl Kernels {
@@ -52,7 +53,7 @@ impl Kernels {
             builds,
             project: project.to_path_buf(),
             jobs: std::thread::available_parallelism().map_or(1, usize::from),
-            isolation: Isolation::Full,
+            isolation: None,
         })
     }
 

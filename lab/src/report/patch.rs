@@ -36,8 +36,9 @@ pub struct PatchResult {
     pub ready_ms: Option<u64>,
     /// How the runs on it ended.
     pub tally: Tally,
-    /// Warnings of the compiler that the kernel before it has not.
-    pub warnings: Vec<String>,
+    /// Warnings of the compiler that the kernel before it has not; `None` where those of either are not
+    /// known.
+    pub warnings: Option<Vec<String>>,
     /// Why it does not apply or build.
     pub trouble: Option<String>,
     /// The first that fails.
@@ -106,8 +107,12 @@ pub fn line(result: &PatchResult) -> String {
             let _ = writeln!(text, "       {}", super::text::plain(line));
         });
     }
-    for warning in &result.warnings {
+    for warning in result.warnings.iter().flatten() {
         let _ = writeln!(text, "       {} {warning}", paint(LOOK, "new:"));
+    }
+    // The base has no kernel before it.
+    if result.warnings.is_none() && result.builds && result.patch.number > 0 {
+        let _ = writeln!(text, "       {}", paint(DIM, "warnings not known"));
     }
     text
 }
@@ -124,7 +129,7 @@ mod tests {
             built_ms: Some(7_100),
             ready_ms: Some(120),
             tally: Tally([(Outcome::Pass, 2)].into()),
-            warnings: Vec::new(),
+            warnings: Some(Vec::new()),
             trouble: None,
             first_failure: false,
         };
@@ -149,9 +154,16 @@ mod tests {
         let text = result(|r| {
             r.ready_ms = None;
             r.tally = Tally([(Outcome::Broken, 1)].into());
-            r.warnings = vec!["fs/b.c:1:2: warning: w".into()];
+            r.warnings = Some(vec!["fs/b.c:1:2: warning: w".into()]);
         });
         assert!(text.contains("NO      1 broken  fs: b\n       new: fs/b.c:1:2"), "{text}");
+        // That none is known is not that there is none; of the base nobody asks.
+        let text = result(|r| r.warnings = None);
+        assert!(text.ends_with("fs: b\n       warnings not known\n"), "{text}");
+        let text = result(|r| (r.warnings, r.patch.number) = (None, 0));
+        assert!(!text.contains("not known"), "{text}");
+        let text = result(|r| (r.warnings, r.builds) = (None, false));
+        assert!(!text.contains("not known"), "{text}");
         // Where all runs are skipped, nothing is known of the boot.
         let text = result(|r| {
             r.ready_ms = None;

@@ -13,6 +13,7 @@ mod caps;
 mod child;
 mod landlock;
 mod launch;
+mod left;
 mod level;
 mod process;
 mod root;
@@ -35,6 +36,7 @@ use nix::unistd::{ForkResult, Pid, fork};
 pub use child::{Child, Ending};
 pub use landlock::version as landlock_version;
 pub use launch::{Access, Calls, Isolation, Launch, Limits, Reach, RootEntry};
+pub use left::{open_below, read_below};
 pub use level::{Walls, choose, probe};
 
 /// How a machine's [`Ending::NotStarted`] begins where the host refuses what [`Isolation::Full`] is

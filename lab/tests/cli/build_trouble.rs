@@ -276,7 +276,13 @@ fn without_namespaces_a_killed_lab_leaves_no_compiler() {
     let Some(lab) = builder() else { return };
     let patch = header_patch(&lab);
     let args = ["kernel", "build", SOURCE, "--patch", &patch];
-    let mut running = start(&lab, "echo 0 > /proc/sys/user/max_user_namespaces", &args);
+    let refused = "echo 0 > /proc/sys/user/max_user_namespaces";
+    // Walls that are asked for by name do not come down.
+    let ran = start(&lab, refused, &[&args[..], &["--sandbox=full"]].concat()).wait();
+    ran.code(3).err("cannot be started behind walls: user namespaces are refused");
+    ran.err("--sandbox=off builds without");
+
+    let mut running = start(&lab, refused, &args);
     until_it_compiles(&mut running);
     assert!(running.stderr().contains("make runs without a sandbox"), "{}", running.stderr());
     let processes = of_session(running.child.id());

@@ -20,6 +20,15 @@ fn refused(lab: &Lab, args: &[&str], text: &str) -> Ran {
 }
 
 #[test]
+fn make_is_offered_only_the_walls_that_it_can_have() {
+    let Some(lab) = lab_for(&["uml-6.1"]) else { return };
+    let help = lab.lab(&["kernel", "build", "--help"]);
+    help.code(0).out("full").not_out("landlock");
+    let ran = lab.lab(&["kernel", "build", "uml-6.1", "--sandbox=landlock"]);
+    ran.code(2).err("landlock").err("full").err("off");
+}
+
+#[test]
 fn slips_in_fragments_and_options_name_the_nearest_symbol() {
     let Some(lab) = builder() else { return };
     let wrong = ["--config", "OVERLAY_FSS=y", "--", "true"];

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::build::{SOURCE, builder};
-use super::support::{Lab, Ran, lab_for, repository};
+use super::support::{Lab, Ran, cache, lab_for, repository};
 
 /// A build may have to wait for one of another lab.
 const PATIENCE: Duration = Duration::from_secs(600);
@@ -56,6 +56,51 @@ fn a_module_is_built_listed_and_loaded_in_a_guest() {
     let listed = lab.lab(&["kernel", "list"]);
     let line = listed.stdout.lines().find(|line| line.starts_with("with ")).unwrap();
     assert!(line.contains("lab_greeter of ") && line.contains("lab_caller of "), "{line}");
+}
+
+/// A module's Makefile is a program that writes where the lab copies and configures.
+#[test]
+fn what_a_makefile_plants_leads_nowhere() {
+    let Some(lab) = builder() else { return };
+    let precious = lab.folder().join("precious");
+    std::fs::create_dir_all(&precious).unwrap();
+    let files = ["a.c", "config"].map(|name| precious.join(name));
+    files.iter().for_each(|file| std::fs::write(file, "the user's").unwrap());
+    let before = listing(&precious.display().to_string());
+    // $(src) is out/lab-modules/0: the next module's copy, and the configuration's seed of old.
+    let plants = format!(
+        "obj-m := planter.o\n$(shell rm -rf $(src)/../1 $(src)/../../lab.config; \
+         ln -s {0} $(src)/../1; ln -s {0}/config $(src)/../../lab.config; date +%N > $(src)/ran)\n",
+        precious.display()
+    );
+    lab.write("planter/Kbuild", &plants);
+    let source = "#include <linux/module.h>\nMODULE_LICENSE(\"GPL\");\n";
+    lab.write("planter/planter.c", source);
+    with_modules(
+        &lab,
+        &format!("{{ source = \"planter\" }}, {{ source = \"{}\" }}", fixture("greeter")),
+    );
+    let first = build(&lab, &[]);
+    lab.write("planter/planter.c", &format!("{source}MODULE_ALIAS(\"planter-again\");\n"));
+    let second = build(&lab, &[]);
+
+    // Other tests build there too.
+    let mut planted = 0;
+    for item in std::fs::read_dir(cache().join("builds")).unwrap().flatten() {
+        let link = item.path().join("out/lab.config");
+        if std::fs::read_link(&link).is_ok_and(|to| to.starts_with(&precious)) {
+            planted += 1;
+            std::fs::remove_file(link).unwrap();
+        }
+    }
+    assert_eq!(planted, 1, "the Makefile ran");
+    for ran in [&first, &second] {
+        ran.code(0).err("with the modules planter, lab_greeter");
+    }
+    assert_eq!(listing(&precious.display().to_string()), before);
+    for file in files {
+        assert_eq!(std::fs::read_to_string(file).unwrap(), "the user's");
+    }
 }
 
 /// Names and times of a folder's files.

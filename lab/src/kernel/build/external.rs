@@ -6,11 +6,12 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use super::make::Make;
-use crate::kernel::external::{External, ExternalModules};
+use crate::kernel::external::{External, ExternalModules, without_links};
 use crate::kernel::modinfo::{canonical, files_below};
 use crate::kernel::tool::Watch;
 use crate::kernel::{KernelSpec, Merged, PullError, PullProgress, SourceOrigin, Value};
 use crate::manifest::{Diagnostic, Result};
+use crate::sandbox::read_below;
 
 /// The modules that one source gave.
 pub(super) struct Built<'a> {
@@ -57,6 +58,8 @@ pub(super) fn build<'a>(
     let mut all: Vec<Built<'a>> = Vec::new();
     for (number, external) in sources.iter().enumerate() {
         let copy = make.out.join(COPIES).join(number.to_string());
+        // What the kernel's Makefile, or an earlier module's, planted there leads to the user's files.
+        without_links(&make.out.join(COPIES))?;
         external.copy_to(&copy)?;
         let source = external.source.to_string();
         (watch.progress)(PullProgress::Modules { source: source.clone() });
@@ -88,7 +91,8 @@ pub(super) fn build<'a>(
         for warning in warnings {
             (watch.progress)(PullProgress::Warning(warning));
         }
-        let names = names(&copy);
+        let order = Path::new(COPIES).join(number.to_string()).join("modules.order");
+        let names = names(&read_below(&make.out, &order).unwrap_or_default());
         if names.is_empty() {
             let message = format!("{source} was built and gave no module");
             return Err(Diagnostic::usage(message)
@@ -179,10 +183,9 @@ fn folder_of(copy: &Path) -> Vec<String> {
     vec![format!("M={}", copy.display())]
 }
 
-/// The modules that a build of `copy` made, sorted. modules.order lists them as `kernel/PATH.ko` in
+/// The modules that a build made, by its modules.order, sorted. That lists them as `kernel/PATH.ko` in
 /// old kernels, then as `PATH.ko`, since 6.2 as `PATH.o`.
-fn names(copy: &Path) -> Vec<String> {
-    let order = std::fs::read_to_string(copy.join("modules.order")).unwrap_or_default();
+fn names(order: &str) -> Vec<String> {
     let name = |line: &str| {
         let stem = Path::new(line.trim()).file_stem()?;
         Some(canonical(&stem.to_string_lossy()))
@@ -216,11 +219,9 @@ mod tests {
 
     #[test]
     fn modules_order_is_read_in_all_its_forms() {
-        let copy = tempfile::tempdir().unwrap();
         for line in ["kernel//cache/out/lab-modules/0/my-mod.ko", "/cache/0/my-mod.ko", "my-mod.o"]
         {
-            std::fs::write(copy.path().join("modules.order"), format!("{line}\n")).unwrap();
-            assert_eq!(names(copy.path()), ["my_mod"]);
+            assert_eq!(names(&format!("{line}\n")), ["my_mod"]);
         }
     }
 

@@ -4,12 +4,13 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use nix::fcntl::{Flock, FlockArg};
 
 use super::make::Make;
 use super::walls::Walls;
+use super::warnings::unread;
 use crate::kernel::store::lock;
 use crate::kernel::tool::Watch;
 use crate::kernel::{Arch, KernelKey, PullError, PullProgress, Tree};
@@ -72,8 +73,15 @@ impl Folder {
         KernelKey::of(&parts).to_string()
     }
 
-    /// make in this folder, for a source.
-    pub(super) fn make(&self, tree: &Tree, arch: Arch, jobs: usize, isolation: Isolation) -> Make {
+    /// make in this folder, for a source. Without an isolation that was asked for by name the walls
+    /// may come down.
+    pub(super) fn make(
+        &self,
+        tree: &Tree,
+        arch: Arch,
+        jobs: usize,
+        isolation: Option<Isolation>,
+    ) -> Make {
         let log = self.path.join("log");
         // Of this build only.
         let _ = fs::remove_file(&log);
@@ -81,13 +89,16 @@ impl Folder {
         // So it is the real one, whichever way the cache was named.
         let real = |path: PathBuf| path.canonicalize().unwrap_or(path);
         let (tree, out) = (real(tree.path()), real(self.path.join("out")));
+        // Beside `out`, where a Makefile cannot put a link in its place.
+        let seed = real(self.path.clone()).join("lab.config");
         let walls = Walls {
-            isolation,
+            isolation: isolation.unwrap_or(Isolation::Full),
+            may_fall: isolation.is_none(),
             mount_on: self.path.join("root"),
-            readable: vec![tree.clone()],
+            readable: vec![tree.clone(), seed.clone()],
             writable: vec![out.clone()],
         };
-        Make { tree, out, arch, jobs, log, walls: walls.into() }
+        Make { tree, out, seed, arch, jobs, log, walls: walls.into() }
     }
 
     /// How many objects the last whole build here made.
@@ -110,7 +121,8 @@ impl Folder {
         let root = self.path.join("root");
         if mark.exists() {
             let out = self.path.join("out");
-            let removed = mend(&out).map_err(|e| Diagnostic::io("mend", &out, &e))?;
+            let removed =
+                mend(&out, unread(&self.path)).map_err(|e| Diagnostic::io("mend", &out, &e))?;
             tracing::debug!(removed, "a build was cut off");
         }
         let _ = fs::remove_dir_all(&root);
@@ -120,20 +132,26 @@ impl Folder {
     }
 }
 
-/// Removes what a killed make or a full disk may have left half written, and says how many files.
+/// Removes what a killed make or a full disk may have left half written, and what was made since
+/// `unheard`, whose warnings nobody heard; says how many files.
 ///
 /// make itself takes a target away when it is told to end, not when it is killed. Then a target may
 /// be there in part, and newer than what it is made of, so that the next make would take it for
 /// whole. But kbuild writes `.NAME.cmd` after NAME, always: a target that is newer than its record
 /// was not finished, and neither was a record that fixdep did not write to its last line.
-fn mend(out: &Path) -> io::Result<usize> {
+fn mend(out: &Path, unheard: Option<SystemTime>) -> io::Result<usize> {
     let mut folders = vec![out.to_path_buf()];
     let mut removed = 0;
     while let Some(folder) = folders.pop() {
         for item in fs::read_dir(folder)? {
             let item = item?;
-            if item.file_type()?.is_dir() {
+            let kind = item.file_type()?;
+            if kind.is_dir() {
                 folders.push(item.path());
+                continue;
+            }
+            // A record is a file; behind a link or a pipe could be anything.
+            if !kind.is_file() {
                 continue;
             }
             let name = item.file_name();
@@ -144,7 +162,12 @@ fn mend(out: &Path) -> io::Result<usize> {
             let record = item.path();
             let target = record.with_file_name(target);
             let Ok(made) = fs::symlink_metadata(&target) else { continue };
-            if made.modified()? > item.metadata()?.modified()? || !is_whole(&fs::read(&record)?) {
+            if made.is_dir() {
+                continue;
+            }
+            let unheard = unheard.is_some_and(|since| made.modified().is_ok_and(|at| at >= since));
+            let cut = made.modified()? > item.metadata()?.modified()?;
+            if unheard || cut || !is_whole(&fs::read(&record)?) {
                 fs::remove_file(&target)?;
                 fs::remove_file(&record)?;
                 removed += 1;
@@ -187,7 +210,7 @@ mod tests {
             put(&format!("{folder}/.a.o.cmd"), text, record);
         }
         put("no-target/.a.o.cmd", whole, 1);
-        assert_eq!(mend(out.path()).unwrap(), 2);
+        assert_eq!(mend(out.path(), None).unwrap(), 2);
         for (folder, kept) in [
             ("whole", true),
             ("same-tick", true),
@@ -199,5 +222,13 @@ mod tests {
             assert_eq!(folder.join("a.o").exists(), kept, "{}", folder.display());
             assert_eq!(folder.join(".a.o.cmd").exists(), kept, "{}", folder.display());
         }
+        put("late/a.o", "", 20);
+        put("late/.a.o.cmd", whole, 21);
+        // A link in a record's place is none of make's, and a pipe would never be read to its end.
+        put("linked/a.o", "", 1);
+        std::os::unix::fs::symlink("../cut", out.path().join("linked/.a.o.cmd")).unwrap();
+        let since = std::time::UNIX_EPOCH + Duration::from_secs(20);
+        assert_eq!(mend(out.path(), Some(since)).unwrap(), 1);
+        assert!(!out.path().join("late/a.o").exists() && out.path().join("whole/a.o").exists());
     }
 }

@@ -17,7 +17,7 @@ use super::walls::Walls;
 use crate::kernel::tool::{Watch, not_started, on_path};
 use crate::kernel::{Arch, PullError, PullProgress};
 use crate::manifest::{Diagnostic, Result, errno_words};
-use crate::sandbox::{Child, Ending, Isolation};
+use crate::sandbox::{Child, Ending, Isolation, open_below, read_below};
 
 /// One source tree with one build folder.
 #[derive(Clone, Debug)]
@@ -26,6 +26,8 @@ pub(super) struct Make {
     pub tree: PathBuf,
     /// `O=`: everything that is made.
     pub out: PathBuf,
+    /// What the configuration is made from; make can read it.
+    pub seed: PathBuf,
     /// The architecture.
     pub arch: Arch,
     /// At most so many compilers at once.
@@ -88,6 +90,29 @@ impl Make {
         make
     }
 
+    /// The text of a file below `out`. A Makefile writes there: no link is followed.
+    ///
+    /// # Errors
+    /// It is not there, or no plain file.
+    pub fn made(&self, name: &str) -> Result<String> {
+        let read = read_below(&self.out, Path::new(name));
+        read.map_err(|e| Diagnostic::io("read", &self.out.join(name), &e))
+    }
+
+    /// Copies a file below `out`, with its permissions. No link is followed.
+    ///
+    /// # Errors
+    /// It is not there, or no plain file; `to` cannot be written.
+    pub fn take(&self, name: &str, to: &Path) -> Result<()> {
+        let copy = || -> std::io::Result<()> {
+            let mut from = open_below(&self.out, Path::new(name))?;
+            let mut copy = File::create(to)?;
+            std::io::copy(&mut from, &mut copy)?;
+            copy.set_permissions(from.metadata()?.permissions())
+        };
+        copy().map_err(|e| Diagnostic::io("copy", &self.out.join(name), &e))
+    }
+
     fn argv(&self, arguments: &[&str], ccache: bool) -> Result<Vec<String>> {
         let missing = || not_started("make".as_ref(), &std::io::ErrorKind::NotFound.into());
         let make = on_path("make").ok_or_else(missing)?;
@@ -115,8 +140,8 @@ impl Make {
         Ok(argv)
     }
 
-    /// Runs to the end; every line goes to the log and to `take`. Where the walls cannot be put up
-    /// make runs without them, and that is said.
+    /// Runs to the end; every line goes to the log and to `take`. Where the host refuses the walls,
+    /// and nobody asked for them by name, make runs without them, and that is said.
     fn run(
         &self,
         arguments: &[&str],
@@ -134,7 +159,7 @@ impl Make {
             let ending = wait(&mut make, watch)?;
             match ending {
                 Ending::NotStarted(why) if launch.isolation == Isolation::Full => {
-                    self.walls.borrow_mut().isolation = Isolation::Off;
+                    self.walls.borrow_mut().fall(&why)?;
                     let note =
                         format!("make runs without a sandbox, which this host refuses: {why}");
                     (watch.progress)(PullProgress::Note(note));
@@ -232,9 +257,54 @@ pub(super) fn toolchain(watch: &mut Watch<'_>) -> Result<String, PullError> {
 }
 
 /// Where make puts what boots, below `out`.
-pub(super) fn boot_file(arch: Arch, out: &Path) -> PathBuf {
+pub(super) fn boot_file(arch: Arch) -> &'static str {
     match arch {
-        Arch::Um => out.join("linux"),
-        Arch::X86_64 => out.join("arch/x86/boot/bzImage"),
+        Arch::Um => "linux",
+        Arch::X86_64 => "arch/x86/boot/bzImage",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{PermissionsExt, symlink};
+
+    impl Make {
+        /// One that is not run.
+        pub fn of_test(out: PathBuf) -> Self {
+            let walls = Walls {
+                isolation: Isolation::Full,
+                may_fall: true,
+                mount_on: "/root".into(),
+                readable: Vec::new(),
+                writable: Vec::new(),
+            };
+            let (tree, seed, log) = ("/t".into(), "/lab.config".into(), "/o/log".into());
+            Self { tree, out, seed, arch: Arch::Um, jobs: 1, log, walls: walls.into() }
+        }
+    }
+
+    #[test]
+    fn links_in_the_place_of_products_are_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let make = Make::of_test(folder.path().join("out"));
+        std::fs::create_dir_all(make.out.join("include/config")).unwrap();
+        std::fs::write(folder.path().join("secret"), "the user's").unwrap();
+        std::fs::write(make.out.join("linux"), "boots").unwrap();
+        let mode = std::fs::Permissions::from_mode(0o751);
+        std::fs::set_permissions(make.out.join("linux"), mode.clone()).unwrap();
+        let to = folder.path().join("boot");
+        make.take(boot_file(Arch::Um), &to).unwrap();
+        assert_eq!(std::fs::read(&to).unwrap(), b"boots");
+        assert_eq!(to.metadata().unwrap().permissions().mode() & 0o777, mode.mode());
+
+        for name in ["linux", ".config", "include/config/kernel.release"] {
+            let _ = std::fs::remove_file(make.out.join(name));
+            symlink(folder.path().join("secret"), make.out.join(name)).unwrap();
+            assert_eq!(std::fs::read(make.out.join(name)).unwrap(), b"the user's");
+            let error = make.take(name, &folder.path().join("taken")).unwrap_err().to_string();
+            assert!(error.contains("a link or a file is in the way"), "{error}");
+            assert!(make.made(name).is_err() && !folder.path().join("taken").exists());
+        }
     }
 }

@@ -3,6 +3,7 @@
 
 mod external;
 mod folder;
+mod installed;
 mod make;
 mod recipe;
 mod said;
@@ -18,6 +19,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 use external::Built;
+use installed::release_of;
 use make::{Make, boot_file};
 use recipe::{RECIPE, with_modules};
 use warnings::Warnings;
@@ -35,6 +37,11 @@ use crate::manifest::{Diagnostic, Fault, Result};
 
 /// A build folder and its kernel; UML with fs and block takes 300 MiB.
 const ROOM: u64 = 1 << 30;
+
+/// Where kbuild keeps the configuration, below `O=`.
+const CONFIG: &str = ".config";
+/// And the release, as uname(2) gives it.
+const RELEASE: &str = "include/config/kernel.release";
 
 impl Kernels {
     /// Builds the kernel that a spec asks for, or finds that the store has it.
@@ -79,8 +86,7 @@ impl Kernels {
             }
             other => other,
         })?;
-        let text = std::fs::read_to_string(make.out.join(".config"))
-            .map_err(|e| Diagnostic::io("read", &make.out.join(".config"), &e))?;
+        let text = make.made(CONFIG)?;
         let arch = format!("{:?}", spec.arch);
         let identity = tree.source().identity.clone();
         let toolchain = make::toolchain(&mut watch)?;
@@ -131,14 +137,12 @@ fn configure(
     if !recipe.modules.is_empty() {
         external::loadable(spec, &merged)?;
     }
-    let seed = make.out.join("lab.config");
-    std::fs::write(&seed, merged.text()).map_err(|e| Diagnostic::io("write", &seed, &e))?;
+    let seed = &make.seed;
+    std::fs::write(seed, merged.text()).map_err(|e| Diagnostic::io("write", seed, &e))?;
     (watch.progress)(PullProgress::Configure);
     let all = format!("KCONFIG_ALLCONFIG={}", seed.display());
     make.configure(&[&all, "allnoconfig"], "configure the kernel", watch)?;
-    let file = make.out.join(".config");
-    let text = std::fs::read_to_string(&file).map_err(|e| Diagnostic::io("read", &file, &e))?;
-    let config = Kconfig::parse(&text);
+    let config = Kconfig::parse(&make.made(CONFIG)?);
     let kconfig = KconfigTree::read(&make.tree, make.arch)?;
     verify(&merged, &config, &kconfig).map_err(several)?;
     Ok(config)
@@ -161,18 +165,22 @@ fn compile(
         targets.push("modules");
     }
     (watch.progress)(PullProgress::Build { objects: 0, expected, seconds: 0 });
-    let fresh = !make.out.join("include/config/kernel.release").exists();
+    let fresh = !make.out.join(RELEASE).exists();
     let mut warnings = Warnings::open(&folder.path, &make.tree, fresh)?;
     let mut said = Vec::new();
     let mut before = 0;
-    let objects = make.build(&targets, "build the kernel", watch, |watch, line, objects| {
+    let made = make.build(&targets, "build the kernel", watch, |watch, line, objects| {
         said.extend(warnings.take(line));
         if objects != before {
             before = objects;
             let seconds = started.elapsed().as_secs();
             (watch.progress)(PullProgress::Build { objects, expected, seconds });
         }
-    })?;
+    });
+    if matches!(made, Ok(_) | Err(PullError::Compile(_))) {
+        warnings.ended();
+    }
+    let objects = made?;
     for warning in said {
         (watch.progress)(PullProgress::Warning(warning));
     }
@@ -196,18 +204,14 @@ fn collect(
         move |e: std::io::Error| Diagnostic::io(what, &path, &e)
     };
     std::fs::create_dir_all(entry).map_err(io("make", entry))?;
-    let boot = boot_file(make.arch, &make.out);
-    std::fs::copy(&boot, entry.join("boot")).map_err(io("copy", &boot))?;
+    make.take(boot_file(make.arch), &entry.join("boot"))?;
     let symbols = config.get("DEBUG_INFO") == Value::Yes;
     // What decodes the stacks of splats: UML's is in the program that boots, a bzImage has none.
-    let file = make.out.join(VMLINUX);
     if symbols && make.arch == Arch::X86_64 {
-        std::fs::copy(&file, entry.join(VMLINUX)).map_err(io("copy", &file))?;
+        make.take(VMLINUX, &entry.join(VMLINUX))?;
     }
-    let file = make.out.join(".config");
-    std::fs::copy(&file, entry.join("config")).map_err(io("copy", &file))?;
-    let file = make.out.join("include/config/kernel.release");
-    let release = std::fs::read_to_string(&file).map_err(io("read", &file))?.trim().to_string();
+    make.take(CONFIG, &entry.join("config"))?;
+    let release = release_of(&make.made(RELEASE)?)?;
     let mut modules = false;
     if config.get("MODULES") == Value::Yes {
         let into = work.join("modules");
@@ -215,13 +219,17 @@ fn collect(
         // To make, an empty variable is an undefined one.
         let strip = if symbols { "INSTALL_MOD_STRIP=" } else { "INSTALL_MOD_STRIP=1" };
         let arguments = [path.as_str(), strip, "DEPMOD=true", "modules_install"];
-        let make = &make.writing_to(work);
+        std::fs::create_dir_all(&into).map_err(io("make", &into))?;
+        // Not to all of `work`: the entry is in it.
+        let make = &make.writing_to(&into);
         make.configure(&arguments, "install the kernel's modules", watch)?;
         let built = into.join("lib/modules").join(&release);
+        installed::check(&into, &release)?;
         external::install(make, external, strip, &into, &built, watch)?;
+        installed::check(&into, &release)?;
         if built.join("kernel").is_dir() || !external.is_empty() {
             // Links to the build folder: it changes with the next build.
-            for link in ["build", "source"] {
+            for link in installed::LINKS {
                 let _ = std::fs::remove_file(built.join(link));
             }
             let target = entry.join("modules").join(&release);

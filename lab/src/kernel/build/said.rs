@@ -141,9 +141,6 @@ pub(super) fn object_of(line: &str) -> Option<&str> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernel::Arch;
-    use crate::kernel::build::walls::Walls;
-    use crate::sandbox::Isolation;
 
     #[test]
     fn objects_and_errors_are_told_apart() {
@@ -171,20 +168,7 @@ mod tests {
         let mut said = Said::default();
         said.take("cc1: error: -Werror=dangling-pointer=");
         said.take("/t/fs/x.c:1:1: error: x");
-        let walls = Walls {
-            isolation: Isolation::Full,
-            mount_on: "/root".into(),
-            readable: Vec::new(),
-            writable: Vec::new(),
-        };
-        let make = Make {
-            tree: "/t".into(),
-            out: "/o".into(),
-            arch: Arch::Um,
-            jobs: 1,
-            log: "/o/log".into(),
-            walls: walls.into(),
-        };
+        let make = Make::of_test("/o".into());
         let error = said.failure("build the kernel", &Ending::Exited(2), &make);
         assert!(error.message().ends_with("\nfs/x.c:1:1: error: x"), "{error}");
         assert!(error.way_out().unwrap().contains("WERROR=n"));

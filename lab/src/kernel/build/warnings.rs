@@ -4,8 +4,9 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
 
 use super::said::object_of;
 use crate::kernel::Kernel;
@@ -14,35 +15,60 @@ use crate::manifest::{Diagnostic, Result};
 /// The journal's first line, where it has seen every object of the build folder being made.
 const WHOLE: &str = "whole";
 
+/// Its first line instead while make is read: where the build is cut off, what make had said last was
+/// read by nobody. It is whole again when what was made since [`unread`] is made anew.
+const READING: &str = "reading";
+
+/// How much later than make said it a line may be in the journal, on a loaded host.
+const LAG: Duration = Duration::from_secs(2);
+
+/// Since when the words of make in the build folder `folder` may be lost, if they may be.
+pub(super) fn unread(folder: &Path) -> Option<SystemTime> {
+    let mut journal = File::open(folder.join(JOURNAL)).ok()?;
+    let mut first = [0; READING.len()];
+    journal.read_exact(&mut first).ok()?;
+    if first != READING.as_bytes() {
+        return None;
+    }
+    Some(journal.metadata().ok()?.modified().ok()? - LAG)
+}
+
+/// The journal's name in a build folder.
+const JOURNAL: &str = "warnings";
+
 /// The warnings of a build folder, kept up to date line by line.
 #[derive(Debug)]
 pub(super) struct Warnings {
     journal: PathBuf,
     file: File,
     whole: bool,
+    /// All that make said was taken.
+    ended: bool,
     /// By the source file that they are in, as make prints them but for the tree's path.
     of: BTreeMap<String, Vec<String>>,
     tree: String,
 }
 
 impl Warnings {
-    /// Takes up the journal in `folder`. `fresh`: nothing has been built there yet.
+    /// Takes up the journal in `folder`, where what was made since [`unread`] is gone. `fresh`: nothing
+    /// has been built there yet.
     ///
     /// # Errors
     /// The journal cannot be written.
     pub fn open(folder: &Path, tree: &Path, fresh: bool) -> Result<Self> {
-        let journal = folder.join("warnings");
+        let journal = folder.join(JOURNAL);
         let text = match fresh {
             true => String::from(WHOLE),
             false => std::fs::read_to_string(&journal).unwrap_or_default(),
         };
         let mut lines = text.lines().peekable();
-        let whole = lines.next_if(|line| *line == WHOLE).is_some();
+        let whole = lines.next_if(|line| [WHOLE, READING].contains(line)).is_some();
         let mut of = BTreeMap::new();
         lines.for_each(|line| take(&mut of, line));
+        let first = whole.then_some(READING);
         let file =
-            write(&journal, whole, &of).map_err(|e| Diagnostic::io("write", &journal, &e))?;
-        Ok(Self { journal, file, whole, of, tree: format!("{}/", tree.display()) })
+            write(&journal, first, &of).map_err(|e| Diagnostic::io("write", &journal, &e))?;
+        Ok(Self { journal, file, whole, ended: false, of, tree: format!("{}/", tree.display()) })
     }
 
     /// Takes a line of make's; a warning about a line of the source comes back, without the tree's
@@ -59,6 +85,11 @@ impl Warnings {
         (warning && without_place(&line) != line).then_some(line)
     }
 
+    /// make came to its end, well or not, and was heard to its last word.
+    pub fn ended(&mut self) {
+        self.ended = true;
+    }
+
     /// All warnings of the kernel, sorted; `None` where some objects were made before they were
     /// taken down.
     pub fn all(&self) -> Option<String> {
@@ -68,9 +99,12 @@ impl Warnings {
 }
 
 impl Drop for Warnings {
-    /// Leaves a journal of the warnings alone: it would grow by thousands of lines a build.
+    /// Leaves a journal of the warnings alone: it would grow by thousands of lines a build. After a build
+    /// that was cut off its time says until when make was heard, so that it stays.
     fn drop(&mut self) {
-        let _ = write(&self.journal, self.whole, &self.of);
+        if self.ended {
+            let _ = write(&self.journal, self.whole.then_some(WHOLE), &self.of);
+        }
     }
 }
 
@@ -132,9 +166,13 @@ fn take(of: &mut BTreeMap<String, Vec<String>>, line: &str) {
     }
 }
 
-fn write(journal: &Path, whole: bool, of: &BTreeMap<String, Vec<String>>) -> std::io::Result<File> {
+fn write(
+    journal: &Path,
+    first: Option<&str>,
+    of: &BTreeMap<String, Vec<String>>,
+) -> std::io::Result<File> {
     let mut file = File::create(journal)?;
-    let mut text = if whole { format!("{WHOLE}\n") } else { String::new() };
+    let mut text = first.map(|line| format!("{line}\n")).unwrap_or_default();
     of.values().flatten().for_each(|line| text.extend([line.as_str(), "\n"]));
     file.write_all(text.as_bytes())?;
     Ok(file)
@@ -160,6 +198,8 @@ mod tests {
         assert_eq!(first.take("/usr/bin/ld: warning: vmlinux has a LOAD segment"), None);
         // As after a SIGKILL: nothing is dropped, and the journal has it all.
         std::mem::forget(first);
+        let heard = unread(folder.path()).expect("make may have said more");
+        assert!(heard < SystemTime::now() && heard + 10 * LAG > SystemTime::now());
 
         let mut second = open(false);
         second.take("  CC      fs/open.o");
@@ -170,7 +210,14 @@ mod tests {
             "/usr/bin/ld: warning: vmlinux has a LOAD segment\n\
              fs/read.c:1:1: warning: stays\ninclude/linux/fs.h:9:1: warning: in a header\n"
         );
+        // As after Ctrl-C: dropped, and not at make's end.
         drop(second);
+        assert!(unread(folder.path()).is_some());
+        let mut third = open(false);
+        assert_eq!(third.all().unwrap(), all);
+        third.ended();
+        drop(third);
+        assert_eq!(unread(folder.path()), None);
         assert_eq!(open(false).all().unwrap(), all);
     }
 

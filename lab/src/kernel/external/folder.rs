@@ -59,7 +59,30 @@ pub(super) fn identity(root: &Path) -> Result<String> {
     Ok(hash.finalize().to_hex().to_string())
 }
 
-/// Makes `copy` hold the files of `root` and the products of earlier builds; the digest, in hex, of
+/// Removes all below `folder`, and `folder` itself, that is neither a file nor a folder: a Makefile could
+/// write there, and the lab's own writing must not be led elsewhere. kbuild makes no links beside what
+/// it builds; a module's own Makefile makes its links again.
+pub(in crate::kernel) fn without_links(folder: &Path) -> Result<()> {
+    let io = |what: &'static str, path: &Path| {
+        let path = path.to_path_buf();
+        move |e: io::Error| Diagnostic::io(what, &path, &e)
+    };
+    match folder.symlink_metadata() {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(e) => return Err(io("look at", folder)(e)),
+        Ok(meta) if meta.is_dir() => {}
+        Ok(_) => return std::fs::remove_file(folder).map_err(io("remove", folder)),
+    }
+    for item in std::fs::read_dir(folder).map_err(io("read", folder))? {
+        let item = item.map_err(io("read", folder))?;
+        if !item.file_type().map_err(io("look at", &item.path()))?.is_file() {
+            without_links(&item.path())?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes `copy`, in which there are no links, hold the files of `root` and the products of earlier builds; the digest, in hex, of
 /// what was copied. Writes only what differs.
 pub(super) fn copy(root: &Path, copy: &Path) -> Result<String> {
     std::fs::create_dir_all(copy).map_err(|e| Diagnostic::io("make", copy, &e))?;
@@ -272,6 +295,47 @@ mod tests {
         assert_eq!(inode("Kbuild"), before.1, "what is equal is not written again");
         assert_eq!(list(&copied).unwrap(), list(source.path()).unwrap());
         assert!(copied.join("a.o").exists());
+    }
+
+    #[test]
+    fn planted_links_do_not_lead_a_copy_elsewhere() {
+        let source = folder(&[KBUILD, (".a.h", "a"), ("a.c", "a"), ("sub/b.c", "b")]);
+        let user = folder(&[("precious.c", "mine"), ("b.c", "mine")]);
+        let out = tempfile::tempdir().unwrap();
+        let (copies, copied) = (out.path().join("copies"), out.path().join("copies/0"));
+        let again = || {
+            without_links(&copies).unwrap();
+            assert_eq!(copy(source.path(), &copied).unwrap(), identity(source.path()).unwrap());
+            assert_eq!(list(&copied).unwrap(), list(source.path()).unwrap());
+            assert_eq!(list(user.path()).unwrap(), ["b.c", "precious.c"].map(PathBuf::from));
+            for name in ["precious.c", "b.c"] {
+                assert_eq!(std::fs::read(user.path().join(name)).unwrap(), b"mine", "{name}");
+            }
+        };
+        again();
+        for product in ["a.o", ".a.o.cmd"] {
+            std::fs::write(copied.join(product), "built").unwrap();
+        }
+        again();
+        assert!(copied.join("a.o").exists(), "what was built stays");
+        // Where the lab itself is about to write, and a record that makes it look like a product.
+        let beside = beside(Path::new("a.c")).display().to_string();
+        for (link, to) in
+            [("0/a.c", "b.c"), (&*format!("0/{beside}"), "b.c"), ("0/sub", ""), ("0", "")]
+        {
+            let link = copies.join(link);
+            let _ = std::fs::remove_file(&link);
+            let _ = std::fs::remove_dir_all(&link);
+            symlink(user.path().join(to), &link).unwrap();
+            std::fs::write(source.path().join("a.c"), link.as_os_str().as_bytes()).unwrap();
+            again();
+        }
+        symlink(user.path().join("new"), copied.join(self::beside(Path::new(".a.h")))).unwrap();
+        std::fs::write(source.path().join(".a.h"), "changed").unwrap();
+        again();
+        std::fs::remove_dir_all(&copies).unwrap();
+        symlink(user.path(), &copies).unwrap();
+        again();
     }
 
     #[test]

@@ -3,6 +3,8 @@
 
 mod folder;
 
+pub(super) use folder::without_links;
+
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
