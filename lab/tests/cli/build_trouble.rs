@@ -340,7 +340,7 @@ fn a_cache_that_was_moved() {
     let moved = lab.folder().join("moved");
     fs::create_dir(&moved).unwrap();
     let script = format!(
-        "mkdir '{copy}'; flock '{folder}/lock' cp -a '{folder}' '{copy}'
+        "mkdir '{copy}'; flock '{folder}/lock' cp -a '{folder}' '{copy}'; rm -f '{copy}/{name}/log'
          mount --rbind '{cache}' '{moved}'; mount --bind '{copy}' '{moved}/builds'
          mount -t tmpfs none '{cache}'; export LAB_CACHE='{moved}'",
         copy = lab.folder().join("builds").display(),
