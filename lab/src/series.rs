@@ -113,7 +113,8 @@ fn try_stages(
     for patch in series.stages() {
         let number = patch.number;
         dispatcher.sink.emit(What::PatchStarted { patch: patch.clone() });
-        let mut stage = obtain(dispatcher, &series.spec(number)?, patch)?;
+        let spec = series.spec(number)?;
+        let mut stage = obtain(dispatcher, &spec, patch)?;
         if dispatcher.cancelled.load(Ordering::SeqCst) {
             return Ok(130);
         }
@@ -123,7 +124,6 @@ fn try_stages(
                 stage.result.warnings = Some(new_warnings(before, after));
             }
             before = warnings;
-            let spec = series.spec(number)?;
             let on = |request: &Request| Request { kernel: spec.clone(), ..request.clone() };
             let requests: Vec<Request> = requests.iter().map(on).collect();
             let round = dispatcher.run_on(kernel, &requests, number * requests.len());
@@ -138,7 +138,7 @@ fn try_stages(
         }
         let result = &mut stage.result;
         exit = worse(exit, code(result));
-        result.first_failure = result.failed() && !std::mem::replace(&mut failed, result.failed());
+        result.first_failure = result.failed() && !failed;
         failed |= result.failed();
         let stands = result.applies;
         dispatcher.sink.emit(What::PatchTried { result: Box::new(stage.result) });
